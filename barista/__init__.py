@@ -1,0 +1,78 @@
+"""Barista: Caffe that installs, and swaps the engine under the convolutions.
+
+``import barista as caffe`` is the drop-in line for pycaffe scripts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    BaristaError,
+    BitstreamError,
+    DataError,
+    DeviceError,
+    MissingExtraError,
+    NetError,
+    PrototxtError,
+    ShapeError,
+    SnapshotError,
+    SolverError,
+    UnsupportedError,
+)
+
+__version__ = "0.1.0.dev0"
+
+# Caffe: the two phases are module constants.
+TRAIN = 0
+TEST = 1
+
+if TYPE_CHECKING:
+    from .layers import layer_types as layer_type_list
+    from .net import Net
+    from .solvers import Solver, get_solver
+
+# Names that are imported when first used, so that `import barista` stays quick.
+_LAZY = {
+    "Net": ("barista.net", "Net"),
+    "Solver": ("barista.solvers", "Solver"),
+    "get_solver": ("barista.solvers", "get_solver"),
+    "layer_type_list": ("barista.layers", "layer_types"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        module, attribute = _LAZY[name]
+        return getattr(importlib.import_module(module), attribute)
+    raise AttributeError(f"module 'barista' has no attribute {name!r}")
+
+
+def set_mode_cpu() -> None:
+    """Let nets made from now on compute on the CPU."""
+    from .compose import set_mode
+
+    set_mode("cpu")
+
+
+def set_mode_opencl() -> None:
+    """Let nets made from now on compute on an OpenCL device."""
+    from .compose import set_mode
+
+    set_mode("opencl")
+
+
+def set_random_seed(seed: int) -> None:
+    """Start all random generators anew (fillers, dropout, augmentation)."""
+    from .rng import set_seed
+
+    set_seed(seed)
+
+
+__all__ = [
+    "TEST", "TRAIN", "BaristaError", "BitstreamError", "DataError", "DeviceError", "MissingExtraError", "Net",
+    "NetError", "PrototxtError", "ShapeError", "SnapshotError", "Solver", "SolverError", "UnsupportedError",
+    "__version__", "get_solver", "layer_type_list", "set_mode_cpu", "set_mode_opencl", "set_random_seed",
+]

@@ -1,0 +1,334 @@
+"""Blobs: the arrays that flow through a net, wherever they happen to live.
+
+A `Blob` is two `Tensor`s, ``value`` and ``grad``.  A tensor is a shape on a
+`SyncedMemory`, which keeps a copy in each memory `Space` that asked for one and
+moves the contents when, and only when, somebody reads them elsewhere.  People
+see the tensors as the NumPy views ``blob.data`` and ``blob.diff``.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ShapeError
+
+Shape = tuple[int, ...]
+
+# Caffe: blobs have at most 32 axes.
+MAX_AXES = 32
+
+
+class Space(abc.ABC):
+    """A memory in which arrays can live: the host's, or one device's.
+
+    ``bytes_in`` and ``bytes_out`` count what travelled from and to the host.
+    """
+
+    name: str
+
+    def __init__(self) -> None:
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    @abc.abstractmethod
+    def allocate(self, count: int, dtype: np.dtype[Any]) -> Any:
+        """Return a flat array of `count` elements, contents undefined."""
+
+    @abc.abstractmethod
+    def view(self, array: Any, shape: Shape) -> Any:
+        """Return the first elements of a flat array as an array of `shape` (C order), without a copy."""
+
+    @abc.abstractmethod
+    def upload(self, host: npt.NDArray[Any], array: Any) -> None:
+        """Copy a flat host array into `array`; `host` may be reused on return."""
+
+    @abc.abstractmethod
+    def download(self, array: Any, host: npt.NDArray[Any]) -> None:
+        """Copy `array` into a flat host array and wait until it is there."""
+
+
+class HostSpace(Space):
+    """The host's memory: arrays are `numpy.ndarray`."""
+
+    name = "host"
+
+    def allocate(self, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        return np.empty(count, dtype)
+
+    def view(self, array: npt.NDArray[Any], shape: Shape) -> npt.NDArray[Any]:
+        return array[: math.prod(shape)].reshape(shape)
+
+    def upload(self, host: npt.NDArray[Any], array: npt.NDArray[Any]) -> None:
+        np.copyto(array, host)
+
+    def download(self, array: npt.NDArray[Any], host: npt.NDArray[Any]) -> None:
+        np.copyto(host, array)
+
+
+HOST = HostSpace()
+
+
+class Access(enum.Enum):
+    """What a caller does with the array that it asks for."""
+
+    READ = "read"
+    WRITE = "write"  # every element is overwritten: nothing needs to be moved
+    UPDATE = "update"  # read and written
+
+
+class SyncedMemory:
+    """One flat buffer with a copy in every space that uses it, moved lazily.
+
+    Caffe: SyncedMemory, with its heads HEAD_AT_CPU, HEAD_AT_GPU and SYNCED: here
+    the set of spaces whose copy is current.  As there, memory that nobody has
+    written reads as zeros.
+    """
+
+    def __init__(self, count: int, dtype: npt.DTypeLike) -> None:
+        self.count = count
+        self.dtype = np.dtype(dtype)
+        self._copies: dict[Space, Any] = {}
+        self._current: set[Space] = set()
+
+    @property
+    def nbytes(self) -> int:
+        """Size of one copy in bytes."""
+        return self.count * self.dtype.itemsize
+
+    @property
+    def spaces(self) -> frozenset[Space]:
+        """The spaces whose copy is current (empty: never written)."""
+        return frozenset(self._current)
+
+    def array(self, space: Space, access: Access) -> Any:
+        """Return the flat array of `space`, current for the `access` that is asked."""
+        if space not in self._copies:
+            self._copies[space] = space.allocate(self.count, self.dtype)
+        array = self._copies[space]
+        if access is not Access.WRITE and space not in self._current:
+            self._fetch(space, array)
+        if access is Access.READ:
+            self._current.add(space)
+        elif len(self._current) != 1 or space not in self._current:
+            self._current = {space}
+        return array
+
+    def _fetch(self, space: Space, array: Any) -> None:
+        """Bring the current contents into `array`; everything travels through the host."""
+        if not self._current:
+            host = np.zeros(self.count, self.dtype)
+        elif HOST in self._current:
+            host = self._copies[HOST]
+        else:
+            source = next(iter(self._current))
+            if HOST not in self._copies:
+                self._copies[HOST] = HOST.allocate(self.count, self.dtype)
+            host = self._copies[HOST]
+            source.download(self._copies[source], host)
+            source.bytes_out += self.nbytes
+            self._current.add(HOST)
+        if space is HOST:
+            if host is not array:
+                np.copyto(array, host)
+        else:
+            space.upload(host, array)
+            space.bytes_in += self.nbytes
+
+
+class Tensor:
+    """A shape on a `SyncedMemory`: what layers hand to primitives.
+
+    Several tensors may lie on one memory (Split, Reshape, shared parameters).
+    """
+
+    __slots__ = ("_views", "memory", "shape")
+
+    def __init__(self, shape: Shape, dtype: npt.DTypeLike, memory: SyncedMemory | None = None) -> None:
+        self.shape = shape
+        self.memory = memory if memory is not None else SyncedMemory(math.prod(shape), dtype)
+        self._views: dict[Space, Any] = {}
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type."""
+        return self.memory.dtype
+
+    def reshape(self, shape: Shape) -> None:
+        """Take another shape; the memory is kept where it is large enough.
+
+        Caffe: Blob::Reshape, which only ever grows.
+        """
+        if shape == self.shape:
+            return
+        if math.prod(shape) > self.memory.count:
+            self.memory = SyncedMemory(math.prod(shape), self.memory.dtype)
+        self.shape = shape
+        self._views.clear()
+
+    def share(self, other: Tensor) -> None:
+        """Lie on the memory of `other` from now on, keeping this tensor's shape."""
+        if other.memory.count < self.count:
+            raise ShapeError(f"a tensor of shape {self.shape} cannot share the {other.memory.count} elements "
+                             f"of one of shape {other.shape}")
+        if self.memory is not other.memory:
+            self.memory = other.memory
+            self._views.clear()
+
+    def read(self, space: Space) -> Any:
+        """The array in `space`, for reading."""
+        return self._view(space, Access.READ)
+
+    def write(self, space: Space) -> Any:
+        """The array in `space`, about to be overwritten completely."""
+        return self._view(space, Access.WRITE)
+
+    def update(self, space: Space) -> Any:
+        """The array in `space`, to be read and written."""
+        return self._view(space, Access.UPDATE)
+
+    def _view(self, space: Space, access: Access) -> Any:
+        # A memory larger than the tensor (after a reshape to less) keeps what lies beyond it.
+        if access is Access.WRITE and self.count < self.memory.count:
+            access = Access.UPDATE
+        array = self.memory.array(space, access)
+        view = self._views.get(space)
+        if view is None:
+            view = self._views[space] = space.view(array, self.shape)
+        return view
+
+
+def as_shape(dims: Sequence[int], who: str = "blob") -> Shape:
+    """Return `dims` as a shape after checking it.
+
+    Raises
+    ------
+    ShapeError : more than 32 axes, a negative size, or a size beyond memory
+    """
+    shape = tuple(int(d) for d in dims)
+    if len(shape) > MAX_AXES:
+        raise ShapeError(f"{who}: {len(shape)} axes; a blob has at most {MAX_AXES}")
+    if any(d < 0 for d in shape):
+        raise ShapeError(f"{who}: shape {shape} has a negative size; give sizes of 0 or more")
+    if math.prod(shape) > 2**40:
+        raise ShapeError(f"{who}: shape {shape} asks for {math.prod(shape)} elements; the limit is 2**40")
+    return shape
+
+
+class Blob:
+    """An array and its gradient, as Caffe names them: data and diff.
+
+    Parameters
+    ----------
+    shape : sizes of the axes, for images (N, C, H, W)
+    dtype : float32, or float64 for gradient checks
+
+    Attributes
+    ----------
+    value, grad : the `Tensor`s that layers and primitives use
+    data, diff : writable NumPy views of them on the host (C order)
+    """
+
+    __slots__ = ("grad", "value")
+
+    def __init__(self, shape: Sequence[int] = (), dtype: npt.DTypeLike = np.float32) -> None:
+        checked = as_shape(shape)
+        self.value = Tensor(checked, dtype)
+        self.grad = Tensor(checked, dtype)
+
+    @classmethod
+    def of(cls, value: Tensor, grad: Tensor) -> Blob:
+        """A blob of two existing tensors."""
+        blob = cls.__new__(cls)
+        blob.value, blob.grad = value, grad
+        return blob
+
+    @property
+    def shape(self) -> Shape:
+        """Sizes of the axes."""
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of both tensors."""
+        return self.value.dtype
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return self.value.count
+
+    @property
+    def data(self) -> npt.NDArray[Any]:
+        """The values on the host, a writable view.
+
+        Caffe: asking for the view moves the head to the host, since the caller may write.
+        """
+        view: npt.NDArray[Any] = self.value.update(HOST)
+        return view
+
+    @property
+    def diff(self) -> npt.NDArray[Any]:
+        """The gradients on the host, a writable view."""
+        view: npt.NDArray[Any] = self.grad.update(HOST)
+        return view
+
+    def reshape(self, *dims: int) -> None:
+        """Change the shape; memory grows but never shrinks."""
+        shape = as_shape(dims)
+        self.value.reshape(shape)
+        self.grad.reshape(shape)
+
+    def axis(self, index: int) -> int:
+        """Return the canonical axis of a possibly negative `index`.
+
+        Raises
+        ------
+        ShapeError : the blob has no such axis
+        """
+        axes = len(self.shape)
+        if not -axes <= index < axes:
+            raise ShapeError(f"axis {index} does not exist in a blob of {axes} axes, shape {self.shape}; "
+                             f"give {-axes} to {axes - 1}")
+        return index % axes
+
+    def _legacy(self, index: int) -> int:
+        # Caffe: num, channels, height and width of a blob with fewer than four axes are 1.
+        if len(self.shape) > 4:
+            raise ShapeError("num, channels, height and width exist for up to 4 axes; "
+                             f"this blob has shape {self.shape}")
+        return self.shape[index] if index < len(self.shape) else 1
+
+    @property
+    def num(self) -> int:
+        """Size of axis 0 (1 where it is missing)."""
+        return self._legacy(0)
+
+    @property
+    def channels(self) -> int:
+        """Size of axis 1 (1 where it is missing)."""
+        return self._legacy(1)
+
+    @property
+    def height(self) -> int:
+        """Size of axis 2 (1 where it is missing)."""
+        return self._legacy(2)
+
+    @property
+    def width(self) -> int:
+        """Size of axis 3 (1 where it is missing)."""
+        return self._legacy(3)
+
+    def __repr__(self) -> str:
+        return f"Blob(shape={self.shape}, dtype={self.dtype})"

@@ -1,0 +1,123 @@
+"""``barista COMMAND``: find the command, run it, turn what went wrong into a line and an exit status.
+
+========  ==================================================================
+status    meaning
+========  ==================================================================
+0         done
+1         it could not be done; one line on standard error says why
+2         the command line could not be read
+70        a fault in Barista itself; the traceback is shown
+130       interrupted (Ctrl-C)
+========  ==================================================================
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+from .. import log
+from ..errors import BaristaError, nearest
+from .arguments import Parser, UsageError, add_common
+
+# command -> (module, what it does); a command is a module with DESCRIPTION, EXAMPLES, add_arguments and run.
+COMMANDS = {
+    "train": ("train", "train or finetune a network"),
+    "test": ("test", "score a trained network"),
+    "time": ("time", "measure each layer, forward and backward"),
+    "device_query": ("device_query", "list what can compute here"),
+    "convert_imageset": ("convert_imageset", "write images into a database for training"),
+    "compute_image_mean": ("compute_image_mean", "average the images of a database"),
+    "digits": ("digits", "write handwritten digits into two databases, to try things on"),
+    "demo": ("demo", "train a network on handwritten digits, in about a minute"),
+}
+
+DONE, FAILED, MISUSED, FAULT, INTERRUPTED = 0, 1, 2, 70, 130
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status.
+
+    Parameters
+    ----------
+    words : the command line without the program's name; None takes this process's
+    """
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        return _run(words)
+    except UsageError as error:
+        return _fail(str(error), MISUSED)
+    except BaristaError as error:
+        return _fail(str(error), FAILED)
+    except MemoryError as error:
+        return _fail(f"not enough memory ({error}); lower batch_size or the size of the images", FAILED)
+    except OSError as error:
+        return _fail(_reason(error), FAILED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        return _fail("this is a fault in Barista, not in what you asked for; please report it with the "
+                     "lines above and what `barista device_query` says", FAULT)
+
+
+def usage() -> str:
+    """The text of ``barista --help``."""
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    return ("barista: train Caffe networks\n"
+            "usage: barista COMMAND [OPTION...]\n\n"
+            f"commands:\n{rows}\n\n"
+            "`barista COMMAND --help` shows options and examples, `barista --version` the version.\n"
+            "New here? `barista demo` shows a training run.")
+
+
+def _run(words: list[str]) -> int:
+    if not words:
+        print(usage(), file=sys.stderr)
+        return MISUSED
+    name, rest = words[0], words[1:]
+    if name in ("-h", "-help", "--help", "help"):
+        if rest and rest[0] in COMMANDS:
+            name, rest = rest[0], ["--help"]
+        else:
+            print(usage())
+            return DONE
+    if name in ("-version", "--version"):
+        from .. import __version__
+
+        print(f"barista {__version__}")
+        return DONE
+    if name not in COMMANDS:
+        if name.startswith("-"):
+            raise UsageError(f"the command comes first, before {name}; commands: {', '.join(COMMANDS)}")
+        hint = nearest(name, COMMANDS) or f"commands: {', '.join(COMMANDS)}"
+        raise UsageError(f"there is no command {name!r}; {hint}")
+    command = importlib.import_module(f".{COMMANDS[name][0]}", __package__)
+    parser = Parser(f"barista {name}", command.DESCRIPTION, command.EXAMPLES)
+    command.add_arguments(parser)
+    add_common(parser)
+    try:
+        args = parser.read(rest)
+    except SystemExit as end:  # argparse ends the process after --help
+        return end.code if isinstance(end.code, int) else DONE
+    log.init_log("warning" if args.quiet else args.log_level)
+    with warnings.catch_warnings():
+        # A training that diverges says so itself, in words; NumPy would add a line for each operation.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"barista\.")
+        command.run(args)
+    return DONE
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"barista: {'' if status == INTERRUPTED else 'error: '}{message}", file=sys.stderr)
+    return status
+
+
+def _reason(error: OSError) -> str:
+    """An operating system's error in one line, the file first."""
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename is not None else what

@@ -1,0 +1,1 @@
+"""Readers of network formats; each ends in Caffe's ``NetParameter``."""

@@ -1,0 +1,193 @@
+"""Layers: life cycle, registry and the rules on how many blobs each takes.
+
+A layer is made from its LayerParameter and an op set, then
+
+- `setup` once: reads and checks its parameters, makes its parameter blobs;
+- `reshape` whenever the shapes of its bottoms change: sets the shapes of its tops
+  and asks the op set for primitives;
+- `forward` and `backward` as often as wanted: they only run primitives.
+
+The methods have pycaffe's signatures.  A layer file holds shapes, parameters and the
+order of operations; it knows neither NumPy kernels nor any device.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeVar
+
+import numpy as np
+
+from ..blob import HOST, Blob, Tensor
+from ..errors import NetError, ShapeError, nearest
+from ..fillers import fill
+from ..ops.base import OpSet
+from ..proto.blobs import blob_to_array
+from ..proto.caffe_pb2 import FillerParameter, LayerParameter
+
+Bottoms = Sequence[Blob]
+Tops = Sequence[Blob]
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """How many blobs a layer takes: at least `least`, at most `most` (None: any number)."""
+
+    least: int = 0
+    most: int | None = None
+
+    def check(self, number: int) -> bool:
+        """Whether `number` blobs are allowed."""
+        return number >= self.least and (self.most is None or number <= self.most)
+
+    def __str__(self) -> str:
+        if self.most is None:
+            return f"at least {self.least}"
+        return f"exactly {self.least}" if self.least == self.most else f"{self.least} to {self.most}"
+
+
+def exactly(number: int) -> Count:
+    """A fixed number of blobs."""
+    return Count(number, number)
+
+
+class Layer:
+    """Base of all layers.
+
+    Attributes
+    ----------
+    param : the LayerParameter
+    blobs : the parameter blobs
+    param_propagate_down : for each parameter blob, whether its gradient is wanted
+    loss_weights : for each top, the weight of its sum in the loss (0: none)
+    """
+
+    type: ClassVar[str]
+    bottoms: ClassVar[Count] = exactly(1)
+    tops: ClassVar[Count] = exactly(1)
+    equal_bottoms_and_tops: ClassVar[bool] = False
+    is_loss: ClassVar[bool] = False
+
+    def __init__(self, param: LayerParameter, ops: OpSet, phase: int, rng: np.random.Generator) -> None:
+        self.param = param
+        self.ops = ops
+        self.phase = phase
+        self.rng = rng
+        self.name = param.name
+        self.blobs: list[Blob] = []
+        self.param_propagate_down: list[bool] = []
+        self.loss_weights: list[float] = []
+
+    # ---- life cycle -------------------------------------------------------------------------
+
+    def setup(self, bottom: Bottoms, top: Tops) -> None:
+        """Read the parameters and make the parameter blobs."""
+
+    def reshape(self, bottom: Bottoms, top: Tops) -> None:
+        """Set the shapes of the tops and ask the op set for primitives."""
+        raise NotImplementedError
+
+    def forward(self, bottom: Bottoms, top: Tops) -> None:
+        """Compute the tops' values."""
+        raise NotImplementedError
+
+    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
+        """Overwrite the gradients of the bottoms asked for and add to those of the parameters."""
+        if any(propagate_down):
+            raise self.error("has no gradient; set propagate_down: false or take it out of the path to the loss",
+                             NetError)
+
+    def allow_force_backward(self, index: int) -> bool:
+        """Whether force_backward may ask for the gradient of bottom `index`."""
+        return True
+
+    def close(self) -> None:
+        """Release threads and files; the layer is not used again."""
+
+    # ---- help for subclasses ----------------------------------------------------------------
+
+    def error(self, message: str, kind: builtins.type[NetError] = ShapeError) -> NetError:
+        """An error that says which layer speaks."""
+        return kind(f"{self.name} ({self.type}): {message}")
+
+    def add_param(self, shape: Sequence[int], filler: FillerParameter | None = None) -> Blob:
+        """Make the next parameter blob, from the weights in the definition if it carries them."""
+        blob = Blob(shape, self.ops.dtype)
+        index = len(self.blobs)
+        if index < len(self.param.blobs):
+            given = blob_to_array(self.param.blobs[index])
+            if given.size != blob.count:
+                raise self.error(f"parameter {index} needs shape {blob.shape} ({blob.count} numbers); "
+                                 f"the definition carries shape {given.shape} ({given.size})")
+            blob.value.write(HOST)[...] = given.reshape(blob.shape)
+        else:
+            try:
+                fill(blob.value.write(HOST), filler if filler is not None else FillerParameter(), self.rng)
+            except NetError as error:
+                raise self.error(str(error), NetError) from None
+        self.blobs.append(blob)
+        self.param_propagate_down.append(True)
+        return blob
+
+    def scratch(self, shape: Sequence[int]) -> Tensor:
+        """A tensor of the layer's own, in the op set's dtype."""
+        return Tensor(tuple(shape), self.ops.dtype)
+
+    def axis(self, bottom: Blob, index: int) -> int:
+        """Canonical axis of `bottom` for a possibly negative `index`."""
+        try:
+            return bottom.axis(index)
+        except ShapeError as error:
+            raise self.error(str(error)) from None
+
+
+_registry: dict[str, type[Layer]] = {}
+
+L = TypeVar("L", bound=type[Layer])
+
+
+def register(name: str) -> Callable[[L], L]:
+    """Class decorator: make a layer known by its prototxt name."""
+
+    def add(cls: L) -> L:
+        cls.type = name
+        _registry[name] = cls
+        return cls
+
+    return add
+
+
+def layer_types() -> list[str]:
+    """Names of all layer types, sorted."""
+    return sorted(_registry)
+
+
+def make_layer(param: LayerParameter, ops: OpSet, phase: int, rng: np.random.Generator) -> Layer:
+    """Make the layer that `param.type` names.
+
+    Raises
+    ------
+    NetError : no such type
+    """
+    try:
+        cls = _registry[param.type]
+    except KeyError:
+        hint = nearest(param.type, _registry) or f"known types: {', '.join(layer_types())}"
+        raise NetError(f"{param.name}: unknown layer type {param.type!r}; {hint}") from None
+    return cls(param, ops, phase, rng)
+
+
+def check_counts(layer: Layer, bottoms: int, tops: int) -> None:
+    """Hold the numbers of bottoms and tops against what the layer takes.
+
+    Raises
+    ------
+    NetError : too few or too many
+    """
+    for what, number, count in (("bottom", bottoms, layer.bottoms), ("top", tops, layer.tops)):
+        if not count.check(number):
+            raise layer.error(f"takes {count} {what} blob(s), got {number}; check its '{what}:' lines", NetError)
+    if layer.equal_bottoms_and_tops and bottoms != tops:
+        raise layer.error(f"takes as many tops as bottoms, got {bottoms} bottom(s) and {tops} top(s)", NetError)

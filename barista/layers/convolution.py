@@ -1,0 +1,164 @@
+"""Convolution and Deconvolution over one to three spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from ..blob import Blob
+from ..errors import NetError
+from ..gemm.shapes import ConvolutionGeometry, Shape
+from ..ops.base import AxisGeometry
+from .base import Bottoms, Count, Layer, Tops, register
+
+_DIRECTIONS = ("h", "w")
+
+
+class _BaseConvolution(Layer):
+    """Parameters that Convolution and Deconvolution share; every bottom gets a top of its own.
+
+    Caffe: weights have shape (num_output, C/group, *kernel), for a Deconvolution
+    (C, num_output/group, *kernel).
+    """
+
+    bottoms = Count(1)
+    tops = Count(1)
+    equal_bottoms_and_tops = True
+    transposed: ClassVar[bool]
+
+    def setup(self, bottom: Bottoms, top: Tops) -> None:
+        param = self.param.convolution_param
+        self._axis = self.axis(bottom[0], param.axis)
+        axes = len(bottom[0].shape) - self._axis - 1
+        if axes < 1:
+            raise self.error(f"needs spatial axes behind channel axis {self._axis}; bottom has shape {bottom[0].shape}")
+        self._kernel = self._spatial("kernel_size", "kernel", axes, None)
+        self._stride = self._spatial("stride", "stride", axes, 1)
+        self._pad = self._spatial("pad", "pad", axes, 0)
+        self._dilation = self._spatial("dilation", None, axes, 1)
+        for name, values in (("kernel_size", self._kernel), ("stride", self._stride), ("dilation", self._dilation)):
+            if min(values) < 1:
+                raise self.error(f"{name} is {values}; each must be 1 or more", NetError)
+        self._channels = bottom[0].shape[self._axis]
+        self._outputs = param.num_output
+        self._group = param.group
+        if self._outputs < 1:
+            raise self.error("num_output is missing; give 1 or more", NetError)
+        if self._group < 1 or self._channels % self._group or self._outputs % self._group:
+            raise self.error(f"group={self._group} must divide both the {self._channels} input channels and "
+                             f"num_output={self._outputs}")
+        outer, inner = (self._channels, self._outputs) if self.transposed else (self._outputs, self._channels)
+        self.weight = self.add_param((outer, inner // self._group, *self._kernel), param.weight_filler)
+        self.bias = self.add_param((self._outputs,), param.bias_filler) if param.bias_term else None
+        if len(self.param.blobs) > len(self.blobs):
+            raise self.error(f"the definition carries {len(self.param.blobs)} parameter blobs; "
+                             f"this layer has {len(self.blobs)}", NetError)
+
+    def _spatial(self, field: str, stem: str | None, axes: int, default: int | None) -> Shape:
+        """One number an axis, from the repeated field or from its _h and _w twins."""
+        param = self.param.convolution_param
+        values = list(getattr(param, field))
+        twins = [f"{stem}_{d}" for d in _DIRECTIONS] if stem is not None else []
+        given = [t for t in twins if param.HasField(t)]
+        if given:
+            if values:
+                raise self.error(f"gives both {field} and {given[0]}; give one of them", NetError)
+            if axes != 2:
+                raise self.error(f"{given[0]} is for 2 spatial axes; the bottom has {axes}: use {field}", NetError)
+            if len(given) == 1 and default is None:
+                raise self.error(f"gives {given[0]} alone; give both {twins[0]} and {twins[1]}", NetError)
+            return tuple(getattr(param, t) if param.HasField(t) else int(default or 0) for t in twins)
+        if not values:
+            if default is None:
+                raise self.error(f"{field} is missing", NetError)
+            return (default,) * axes
+        if len(values) not in (1, axes):
+            raise self.error(f"{field} has {len(values)} entries; give 1 or one for each of the {axes} spatial axes")
+        return tuple(values) * (axes if len(values) == 1 else 1)
+
+    def reshape(self, bottom: Bottoms, top: Tops) -> None:
+        first = bottom[0].shape
+        for blob in bottom:
+            if blob.shape != first:
+                raise self.error(f"all bottoms must have one shape; got {first} and {blob.shape}")
+        if len(first) != self._axis + 1 + len(self._kernel) or first[self._axis] != self._channels:
+            raise self.error(f"was set up for {self._channels} channels on axis {self._axis} and {len(self._kernel)} "
+                             f"spatial axes; the bottom now has shape {first}")
+        batch = AxisGeometry.of(first, self._axis).outer
+        geometry = self._geometry(batch, first[self._axis + 1:])
+        sizes = geometry.input if self.transposed else geometry.output
+        for blob in top:
+            blob.reshape(*first[:self._axis], self._outputs, *sizes)
+        self.geometry = geometry
+        self._convolution = self.ops.convolution(geometry)
+        self._bias = self.ops.broadcast(AxisGeometry.of(top[0].shape, self._axis)) if self.bias is not None else None
+
+    def _geometry(self, batch: int, spatial: Shape) -> ConvolutionGeometry:
+        raise NotImplementedError
+
+    def _check_fits(self, geometry: ConvolutionGeometry) -> None:
+        for axis, (size, pad, extent) in enumerate(zip(geometry.input, self._pad, geometry.extent, strict=True)):
+            if extent > size + 2 * pad:
+                name = f"kernel_{_DIRECTIONS[axis]}" if len(self._kernel) == 2 else f"kernel_size[{axis}]"
+                raise self.error(f"{name}={self._kernel[axis]} (extent {extent} with dilation {self._dilation[axis]}) "
+                                 f"exceeds the padded size {size + 2 * pad} ({size} + 2*{pad}); "
+                                 "lower the kernel or raise the padding")
+
+    def _grad_bias(self, top: Blob) -> None:
+        if self._bias is not None and self.bias is not None and self.param_propagate_down[1]:
+            self._bias.sum(top.grad, self.bias.grad)
+
+
+@register("Convolution")
+class Convolution(_BaseConvolution):
+    """y(N, D, *O) = x(N, C, *I) * w(D, C/group, *k) + b(D)."""
+
+    transposed = False
+
+    def _geometry(self, batch: int, spatial: Shape) -> ConvolutionGeometry:
+        geometry = ConvolutionGeometry(batch, self._channels, self._outputs, spatial, self._kernel, self._stride,
+                                       self._pad, self._dilation, self._group)
+        self._check_fits(geometry)
+        return geometry
+
+    def forward(self, bottom: Bottoms, top: Tops) -> None:
+        bias = self.bias.value if self.bias is not None else None
+        for x, y in zip(bottom, top, strict=True):
+            self._convolution.forward(x.value, self.weight.value, bias, y.value)
+
+    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
+        for x, y, wanted in zip(bottom, top, propagate_down, strict=True):
+            self._grad_bias(y)
+            if self.param_propagate_down[0]:
+                self._convolution.grad_weight(x.value, y.grad, self.weight.grad)
+            if wanted:
+                self._convolution.grad_input(y.grad, self.weight.value, x.grad)
+
+
+@register("Deconvolution")
+class Deconvolution(_BaseConvolution):
+    """The transpose of a convolution: its forward pass is a convolution's grad_input, and the reverse."""
+
+    transposed = True
+
+    def _geometry(self, batch: int, spatial: Shape) -> ConvolutionGeometry:
+        sizes = tuple(s * (i - 1) + d * (k - 1) + 1 - 2 * p for i, s, d, k, p in
+                      zip(spatial, self._stride, self._dilation, self._kernel, self._pad, strict=True))
+        if min(sizes) < 1:
+            raise self.error(f"pad={self._pad} leaves an output of {sizes} from an input of {spatial}; lower pad")
+        return ConvolutionGeometry(batch, self._outputs, self._channels, sizes, self._kernel, self._stride,
+                                   self._pad, self._dilation, self._group)
+
+    def forward(self, bottom: Bottoms, top: Tops) -> None:
+        for x, y in zip(bottom, top, strict=True):
+            self._convolution.grad_input(x.value, self.weight.value, y.value)
+            if self._bias is not None and self.bias is not None:
+                self._bias.add(y.value, self.bias.value, y.value)
+
+    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
+        for x, y, wanted in zip(bottom, top, propagate_down, strict=True):
+            self._grad_bias(y)
+            if self.param_propagate_down[0]:
+                self._convolution.grad_weight(y.grad, x.value, self.weight.grad)
+            if wanted:
+                self._convolution.forward(y.grad, self.weight.value, None, x.grad)

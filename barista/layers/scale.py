@@ -1,0 +1,118 @@
+"""Scale and Bias: a tensor multiplied by, or added to, a smaller one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..blob import Blob, Tensor
+from ..errors import NetError
+from ..ops.base import AxisGeometry
+from ..proto.caffe_pb2 import BiasParameter, FillerParameter, ScaleParameter
+from .base import Bottoms, Count, Layer, Tops, register
+
+
+class _BroadcastLayer(Layer):
+    """The smaller tensor covers `num_axes` axes of the bottom from `axis` on; it is a parameter or a second bottom."""
+
+    bottoms = Count(1, 2)
+
+    def operand_shape(self, bottom: Bottoms, param: ScaleParameter | BiasParameter) -> tuple[int, ...]:
+        """The shape that the parameter must have (for one bottom)."""
+        shape = bottom[0].shape
+        if param.num_axes < -1:
+            raise self.error(f"num_axes={param.num_axes}; give -1 (all from axis on), 0 (a scalar) or more", NetError)
+        axis = self.axis(bottom[0], param.axis) if shape and param.num_axes else 0
+        end = len(shape) if param.num_axes == -1 else axis + param.num_axes
+        if end > len(shape):
+            raise self.error(f"axis={param.axis} with num_axes={param.num_axes} reaches axis {end - 1}; "
+                             f"the bottom has {len(shape)} axes, shape {shape}")
+        return shape[axis:end]
+
+    def geometry(self, bottom: Bottoms, operand: Blob, param: ScaleParameter | BiasParameter) -> AxisGeometry:
+        """Fold the bottom around the operand's axes, after checking that they match."""
+        shape = bottom[0].shape
+        axis = 0 if not operand.shape else self.axis(bottom[0], param.axis)
+        axes = len(operand.shape)
+        if shape[axis:axis + axes] != operand.shape:
+            raise self.error(f"axes {axis} to {axis + axes - 1} of the bottom {shape} must equal the shape "
+                             f"{operand.shape} of the {'second bottom' if len(bottom) > 1 else 'parameter'}")
+        return AxisGeometry(1, 1, bottom[0].count) if not axes else AxisGeometry.of(shape, axis, axes)
+
+
+@register("Bias")
+class Bias(_BroadcastLayer):
+    """y = x + b."""
+
+    def setup(self, bottom: Bottoms, top: Tops) -> None:
+        param = self.param.bias_param
+        if len(bottom) == 1:
+            self.add_param(self.operand_shape(bottom, param), param.filler)
+
+    def reshape(self, bottom: Bottoms, top: Tops) -> None:
+        operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
+        self._broadcast = self.ops.broadcast(self.geometry(bottom, operand, self.param.bias_param))
+        top[0].reshape(*bottom[0].shape)
+        self._copy = self.ops.elementwise("y = x", ("x", "y"), bottom[0].count)
+
+    def forward(self, bottom: Bottoms, top: Tops) -> None:
+        operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
+        self._broadcast.add(bottom[0].value, operand.value, top[0].value)
+
+    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
+        if len(bottom) > 1:
+            if propagate_down[1]:
+                self._broadcast.sum(top[0].grad, bottom[1].grad, accumulate=False)
+        elif self.param_propagate_down[0]:
+            self._broadcast.sum(top[0].grad, self.blobs[0].grad)
+        if propagate_down[0] and bottom[0] is not top[0]:
+            self._copy.run({"x": top[0].grad, "y": bottom[0].grad})
+
+
+@register("Scale")
+class Scale(_BroadcastLayer):
+    """y = x * s (+ b).
+
+    Caffe: in place it keeps a copy of x for the gradient of s; the scale's filler is 1 by default.
+    """
+
+    def setup(self, bottom: Bottoms, top: Tops) -> None:
+        param = self.param.scale_param
+        if len(bottom) == 1:
+            filler = param.filler if param.HasField("filler") else FillerParameter(type="constant", value=1)
+            shape = self.operand_shape(bottom, param)
+            self.add_param(shape, filler)
+        else:
+            shape = bottom[1].shape
+        self.bias = self.add_param(shape, param.bias_filler) if param.bias_term else None
+
+    def reshape(self, bottom: Bottoms, top: Tops) -> None:
+        operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
+        if bottom[0] is top[0] and len(bottom) > 1:
+            raise self.error("cannot work in place with two bottoms; give the top a name of its own", NetError)
+        self._broadcast = self.ops.broadcast(self.geometry(bottom, operand, self.param.scale_param))
+        self._saved: Tensor | None = None
+        if bottom[0] is top[0]:
+            self._saved = self.scratch(bottom[0].shape)
+            self._copy = self.ops.elementwise("y = x", ("x", "y"), bottom[0].count)
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom: Bottoms, top: Tops) -> None:
+        operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
+        if self._saved is not None:
+            self._copy.run({"x": bottom[0].value, "y": self._saved})
+        bias = self.bias.value if self.bias is not None else None
+        self._broadcast.multiply(bottom[0].value, operand.value, top[0].value, bias)
+
+    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
+        x = self._saved if self._saved is not None else bottom[0].value
+        dy = top[0].grad
+        if self.bias is not None and self.param_propagate_down[-1]:
+            self._broadcast.sum(dy, self.bias.grad)
+        operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
+        if len(bottom) > 1:
+            if propagate_down[1]:
+                self._broadcast.dot(dy, x, operand.grad, accumulate=False)
+        elif self.param_propagate_down[0]:
+            self._broadcast.dot(dy, x, operand.grad)
+        if propagate_down[0]:
+            self._broadcast.multiply(dy, operand.value, bottom[0].grad)

@@ -1,0 +1,474 @@
+"""Nets: layers in order, the blobs between them, parameters and who needs a gradient.
+
+The construction follows Caffe: filter by state, insert splits, set up layer after layer,
+then walk back from the losses to find which gradients are needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import rng
+from .blob import HOST, Blob
+from .compose import default_ops
+from .errors import NetError, ShapeError, SnapshotError, nearest
+from .frontends.prototxt import read_net, to_text
+from .layers import Layer, check_counts, make_layer
+from .net_graph import filter_net, insert_splits
+from .ops.base import OpSet
+from .proto.blobs import array_to_blob, blob_to_array
+from .proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec, Phase
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Learnable:
+    """A parameter that a solver may change; shared parameters appear once.
+
+    Attributes
+    ----------
+    blob : value and gradient
+    name : for messages, ``layer[index]``
+    lr_mult, decay_mult : factors on the solver's rate and weight decay
+    """
+
+    blob: Blob
+    name: str
+    lr_mult: float
+    decay_mult: float
+
+
+@dataclasses.dataclass
+class _Owner:
+    """The first parameter of a shared name."""
+
+    layer: str
+    index: int
+    blob: Blob
+    learnable: Learnable
+    spec: ParamSpec
+
+
+class Net:
+    """A network that computes.
+
+    Parameters
+    ----------
+    param : the definition, or the path of a prototxt file
+    phase : TRAIN or TEST; None takes the definition's own state
+    weights : path of a caffemodel to copy parameters from
+    ops : the op set that computes; None takes that of the current mode
+    level, stages : the rest of the state that include and exclude rules look at
+
+    Attributes
+    ----------
+    blobs : name to `Blob`, in order of making
+    params : layer name to its parameter blobs
+    inputs, outputs : names of the blobs that the caller fills, and that no layer uses up
+    learnable : the parameters that a solver changes
+
+    Raises
+    ------
+    NetError, ShapeError : the definition does not make a net; the message names the layer
+    """
+
+    def __init__(self, param: NetParameter | str | os.PathLike[str], phase: int | None = None,
+                 weights: str | os.PathLike[str] | None = None, *, ops: OpSet | None = None,
+                 level: int = 0, stages: Sequence[str] = ()) -> None:
+        definition = NetParameter()
+        definition.CopyFrom(param if isinstance(param, NetParameter) else read_net(os.fspath(param)))
+        if phase is not None:
+            definition.state.MergeFrom(NetState(phase=Phase.Name(phase)))
+        if level:
+            definition.state.level = level
+        definition.state.stage.extend(stages)
+        self.ops = ops if ops is not None else default_ops()
+        self.phase = definition.state.phase
+        filtered = filter_net(definition)
+        log.info("Initializing net from parameters: \n%s", to_text(_without_weights(filtered)).rstrip(),
+                 extra={"origin": "net.cpp:53"})
+        self.param = insert_splits(filtered)
+        self.name: str = self.param.name
+        self.layers: list[Layer] = []
+        self.blobs: dict[str, Blob] = {}
+        self.params: dict[str, list[Blob]] = {}
+        self.learnable: list[Learnable] = []
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self._bottoms: list[list[Blob]] = []
+        self._tops: list[list[Blob]] = []
+        self._top_names: list[list[str]] = []
+        self._shapes: list[list[tuple[int, ...]]] = []
+        self._owners: dict[str, _Owner] = {}
+        self._specs: list[list[ParamSpec]] = []
+        try:
+            for layer_param in self.param.layer:
+                self._add_layer(layer_param)
+        except BaseException:
+            self.close()
+            raise
+        self._plan_backward()
+        self._zero = [self.ops.elementwise("g = 0", ("g",), p.blob.count) for p in self.learnable]
+        used = {name for layer in self.param.layer for name in layer.bottom}
+        made = {name for names in self._top_names for name in names}
+        self.outputs = sorted(made - used)
+        if weights is not None:
+            self.copy_from(weights)
+
+    # ---- construction -----------------------------------------------------------------------
+
+    def _add_layer(self, param: LayerParameter) -> None:
+        if not param.HasField("phase"):
+            param.phase = self.phase
+        if not param.name:
+            raise NetError(f"a layer of type {param.type!r} has no name; give every layer a name of its own")
+        if param.name in self.params or any(layer.name == param.name for layer in self.layers):
+            raise NetError(f"{param.name} ({param.type}): another layer has this name; names must differ")
+        if len(param.propagate_down) not in (0, len(param.bottom)):
+            raise NetError(f"{param.name} ({param.type}): has {len(param.bottom)} bottom(s) and "
+                           f"{len(param.propagate_down)} propagate_down; give none, or one a bottom")
+        layer = make_layer(param, self.ops, param.phase, rng.generator())
+        bottom = [self.blobs[name] for name in param.bottom]
+        names = list(param.top)
+        # Caffe: a loss may leave its top out.
+        if layer.is_loss and not names:
+            names.append(f"(automatic) {param.name}")
+        top = []
+        for index, name in enumerate(names):
+            in_place = index < len(param.bottom) and param.bottom[index] == name
+            blob = self.blobs[name] if in_place else Blob((), self.ops.dtype)
+            self.blobs[name] = blob
+            top.append(blob)
+            if param.type == "Input":
+                self.inputs.append(name)
+        check_counts(layer, len(bottom), len(top))
+        self.layers.append(layer)
+        self._bottoms.append(bottom)
+        self._tops.append(top)
+        self._top_names.append(names)
+        layer.setup(bottom, top)
+        layer.reshape(bottom, top)
+        self._shapes.append([blob.shape for blob in bottom])
+        self._set_loss_weights(layer, top)
+        self._add_params(layer)
+
+    def _set_loss_weights(self, layer: Layer, top: list[Blob]) -> None:
+        given = list(layer.param.loss_weight)
+        if given and len(given) != len(top):
+            raise layer.error(f"has {len(top)} top(s) and {len(given)} loss_weight; give none, or one a top", NetError)
+        default = [1.0] + [0.0] * (len(top) - 1) if layer.is_loss and top else [0.0] * len(top)
+        layer.loss_weights = given or default
+        self._seed_losses(layer, top)
+
+    @staticmethod
+    def _seed_losses(layer: Layer, top: Sequence[Blob]) -> None:
+        """The gradient of the loss with respect to a loss top is its weight."""
+        for blob, weight in zip(top, layer.loss_weights, strict=True):
+            if weight:
+                blob.grad.write(HOST)[...] = weight
+
+    def _add_params(self, layer: Layer) -> None:
+        specs = list(layer.param.param)
+        if len(specs) > len(layer.blobs):
+            raise layer.error(f"has {len(layer.blobs)} parameter(s) and {len(specs)} param entries; take the rest out",
+                              NetError)
+        specs += [ParamSpec() for _ in range(len(layer.blobs) - len(specs))]
+        self._specs.append(specs)
+        if layer.blobs:
+            self.params[layer.name] = layer.blobs
+        for index, (blob, spec) in enumerate(zip(layer.blobs, specs, strict=True)):
+            layer.param_propagate_down[index] = spec.lr_mult != 0
+            if spec.name and spec.name in self._owners:
+                self._share(layer, index, blob, spec)
+                continue
+            learnable = Learnable(blob, f"{layer.name}[{index}]", spec.lr_mult, spec.decay_mult)
+            self.learnable.append(learnable)
+            if spec.name:
+                self._owners[spec.name] = _Owner(layer.name, index, blob, learnable, spec)
+
+    def _share(self, layer: Layer, index: int, blob: Blob, spec: ParamSpec) -> None:
+        """Let a parameter lie on the memory of the one that owns its name.
+
+        Caffe: STRICT (the default) wants equal shapes, PERMISSIVE equal counts.
+        """
+        owner = self._owners[spec.name]
+        whose = f"parameter {spec.name!r} is owned by {owner.layer}[{owner.index}] with shape {owner.blob.shape}"
+        if spec.share_mode == ParamSpec.PERMISSIVE:
+            if blob.count != owner.blob.count:
+                raise layer.error(f"{whose} ({owner.blob.count} numbers); parameter {index} here has shape "
+                                  f"{blob.shape} ({blob.count})")
+        elif blob.shape != owner.blob.shape:
+            raise layer.error(f"{whose}; parameter {index} here has shape {blob.shape}. Equal counts suffice with "
+                              "share_mode: PERMISSIVE")
+        for field in ("lr_mult", "decay_mult"):
+            if not spec.HasField(field):
+                continue
+            if owner.spec.HasField(field) and getattr(owner.spec, field) != getattr(spec, field):
+                raise layer.error(f"{whose} and {field} {getattr(owner.spec, field):g}; here it is "
+                                  f"{getattr(spec, field):g}: give one value", NetError)
+            setattr(owner.learnable, field, getattr(spec, field))
+            setattr(owner.spec, field, getattr(spec, field))
+        blob.value.share(owner.blob.value)
+        blob.grad.share(owner.blob.grad)
+
+    def _plan_backward(self) -> None:
+        """Find which layers and which bottoms need a gradient (Caffe: Net::Init)."""
+        needed: set[str] = set()
+        self._layer_needs: list[bool] = []
+        self._propagate_down: list[list[bool]] = []
+        for layer, names in zip(self.layers, self._top_names, strict=True):
+            given = list(layer.param.propagate_down)
+            from_below = [name in needed for name in layer.param.bottom]
+            # Caffe: propagate_down: true by itself makes no layer run backward; force_backward does.
+            needs = any(from_below) or any(layer.param_propagate_down)
+            self._layer_needs.append(needs)
+            self._propagate_down.append(given or from_below)
+            if needs:
+                needed.update(names)
+        under_loss: set[str] = set()
+        skipped: set[str] = set()
+        for i in reversed(range(len(self.layers))):
+            layer, names, down = self.layers[i], self._top_names[i], self._propagate_down[i]
+            contributes = any(layer.loss_weights) or any(name in under_loss for name in names)
+            if all(name in skipped for name in names) or not contributes:
+                self._layer_needs[i] = False
+                down = self._propagate_down[i] = [False] * len(down)
+            for name, wanted in zip(layer.param.bottom, down, strict=True):
+                if contributes:
+                    under_loss.add(name)
+                if not wanted:
+                    skipped.add(name)
+        if self.param.force_backward:
+            for i, layer in enumerate(self.layers):
+                self._layer_needs[i] = True
+                self._propagate_down[i] = [wanted or layer.allow_force_backward(j)
+                                           for j, wanted in enumerate(self._propagate_down[i])]
+                layer.param_propagate_down = [True] * len(layer.blobs)
+
+    # ---- running ----------------------------------------------------------------------------
+
+    def reshape(self) -> None:
+        """Carry changed shapes of input blobs through all layers."""
+        for index in range(len(self.layers)):
+            self._reshape_layer(index)
+
+    def _reshape_layer(self, index: int) -> None:
+        shapes = [blob.shape for blob in self._bottoms[index]]
+        if shapes != self._shapes[index]:
+            layer, top = self.layers[index], self._tops[index]
+            layer.reshape(self._bottoms[index], top)
+            self._shapes[index] = shapes
+            self._seed_losses(layer, top)
+
+    def forward_pass(self, start: int = 0, end: int | None = None) -> None:
+        """Run the layers `start` to `end` (inclusive, None: the last) without reading anything back."""
+        for index in range(start, len(self.layers) if end is None else end + 1):
+            self._reshape_layer(index)
+            self.layers[index].forward(self._bottoms[index], self._tops[index])
+
+    def backward_pass(self, start: int | None = None, end: int = 0) -> None:
+        """Run the backward passes of the layers `start` (None: the last) down to `end`."""
+        for index in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
+            if self._layer_needs[index]:
+                self.layers[index].backward(self._tops[index], self._propagate_down[index], self._bottoms[index])
+
+    def loss(self) -> float:
+        """The weighted loss of the last forward pass; reading it waits for the device."""
+        total = 0.0
+        for layer, top in zip(self.layers, self._tops, strict=True):
+            for blob, weight in zip(top, layer.loss_weights, strict=True):
+                if weight:
+                    total += float(np.vdot(blob.value.read(HOST), blob.grad.read(HOST)))
+        return total
+
+    def forward(self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
+                **inputs: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
+        """Fill inputs by name, run forward, and return the outputs (pycaffe).
+
+        Parameters
+        ----------
+        blobs : further blobs to return
+        start, end : names of the first and last layer to run
+        inputs : an array of its blob's shape for each input, all of them or none
+
+        Raises
+        ------
+        NetError : names that the net does not have
+        ShapeError : an input of another shape
+        """
+        first = 0 if start is None else self._layer_index(start)
+        last = len(self.layers) - 1 if end is None else self._layer_index(end)
+        if inputs and set(inputs) != set(self.inputs):
+            raise NetError(f"forward of net {self.name!r} takes the inputs {self.inputs}, got {sorted(inputs)}")
+        for name, array in inputs.items():
+            given = np.asarray(array)
+            if given.shape != self.blobs[name].shape:
+                raise ShapeError(f"input {name!r} has shape {self.blobs[name].shape}, got an array of {given.shape}; "
+                                 f"reshape the blob first: net.blobs[{name!r}].reshape{given.shape}")
+            self.blobs[name].value.write(HOST)[...] = given
+        self.forward_pass(first, last)
+        names = list(self.outputs) if end is None else list(self._top_names[last])
+        return {name: self._blob(name).data for name in dict.fromkeys([*names, *(blobs or [])])}
+
+    def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
+                 **gradients: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
+        """Fill gradients of outputs by name, run backward, and return those of the inputs (pycaffe).
+
+        Parameters
+        ----------
+        diffs : further blobs whose gradients to return
+        start, end : names of the layers to begin and to stop at, `start` being the later one
+        gradients : an array of its blob's shape for each output
+        """
+        first = len(self.layers) - 1 if start is None else self._layer_index(start)
+        last = 0 if end is None else self._layer_index(end)
+        for name, array in gradients.items():
+            blob, given = self._blob(name), np.asarray(array)
+            if given.shape != blob.shape:
+                raise ShapeError(f"blob {name!r} has shape {blob.shape}, got a gradient of {given.shape}")
+            blob.grad.write(HOST)[...] = given
+        self.backward_pass(first, last)
+        names = list(self.inputs) if end is None else list(self.layers[last].param.bottom)
+        return {name: self._blob(name).diff for name in dict.fromkeys([*names, *(diffs or [])])}
+
+    def _blob(self, name: str) -> Blob:
+        if name not in self.blobs:
+            raise NetError(f"net {self.name!r} has no blob {name!r}; {nearest(name, self.blobs)}".rstrip("; "))
+        return self.blobs[name]
+
+    def _layer_index(self, name: str) -> int:
+        names = self.layer_names
+        if name not in names:
+            raise NetError(f"net {self.name!r} has no layer {name!r}; {nearest(name, names)}".rstrip("; "))
+        return names.index(name)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers in order, inserted splits included."""
+        return [layer.name for layer in self.layers]
+
+    @property
+    def blob_loss_weights(self) -> dict[str, float]:
+        """Weight of each blob in the loss."""
+        weights = dict.fromkeys(self.blobs, 0.0)
+        for layer, names in zip(self.layers, self._top_names, strict=True):
+            weights.update(zip(names, layer.loss_weights, strict=True))
+        return weights
+
+    def clear_param_diffs(self) -> None:
+        """Set the gradients of all parameters to zero."""
+        for zero, learnable in zip(self._zero, self.learnable, strict=True):
+            zero.run({"g": learnable.blob.grad})
+
+    def close(self) -> None:
+        """Stop the threads and close the files of data layers."""
+        for layer in self.layers:
+            layer.close()
+
+    # ---- weights ----------------------------------------------------------------------------
+
+    def share_trained_layers_with(self, other: Net) -> None:
+        """Lie on the parameters of `other`'s layers of the same names.
+
+        Raises
+        ------
+        ShapeError : a layer of the same name has parameters of other shapes
+        """
+        for name, blobs in self.params.items():
+            sources = other.params.get(name)
+            if sources is None:
+                continue
+            _check_shapes(name, blobs, [s.shape for s in sources], f"net {other.name!r}")
+            for blob, source in zip(blobs, sources, strict=True):
+                blob.value.share(source.value)
+
+    def copy_trained_layers(self, weights: NetParameter, source: str) -> None:
+        """Copy the parameters of layers of the same names; others are left alone, and said.
+
+        Raises
+        ------
+        SnapshotError : a layer of the same name has parameters of other shapes
+        """
+        matched = 0
+        for layer in weights.layer:
+            blobs = self.params.get(layer.name)
+            if blobs is None:
+                if layer.blobs:
+                    log.info("Ignoring source layer %s", layer.name, extra={"origin": "net.cpp:744"})
+                continue
+            if not layer.blobs:
+                continue
+            arrays = [blob_to_array(proto) for proto in layer.blobs]
+            _check_shapes(layer.name, blobs, [a.shape for a in arrays], source, SnapshotError)
+            for blob, array in zip(blobs, arrays, strict=True):
+                blob.value.write(HOST)[...] = array.reshape(blob.shape)
+            matched += 1
+        if not matched and self.params:
+            log.warning("no layer of %s has the name of a layer with parameters of net %r: nothing was copied",
+                        source, self.name)
+
+    def copy_from(self, path: str | os.PathLike[str]) -> None:
+        """Copy parameters from a caffemodel (binary, or HDF5 where the name ends in .h5)."""
+        from .weights import read_weights
+
+        self.copy_trained_layers(read_weights(path), os.fspath(path))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write definition and parameters as a caffemodel (HDF5 where the name ends in .h5)."""
+        from .weights import write_weights
+
+        write_weights(self.to_proto(), path)
+
+    def to_proto(self, write_diff: bool = False) -> NetParameter:
+        """The definition with the parameters in its blobs.
+
+        Caffe: inserted Split layers are part of it.
+        """
+        result = NetParameter(name=self.name)
+        for layer in self.layers:
+            param = result.layer.add()
+            param.CopyFrom(layer.param)
+            del param.blobs[:]
+            for blob in layer.blobs:
+                array_to_blob(blob.value.read(HOST), param.blobs.add(), blob.grad.read(HOST) if write_diff else None)
+        return result
+
+
+def _without_weights(net: NetParameter) -> NetParameter:
+    """`net` without the numbers of its parameters, for the log."""
+    if not any(layer.blobs for layer in net.layer):
+        return net
+    copy = NetParameter()
+    copy.CopyFrom(net)
+    for layer in copy.layer:
+        del layer.blobs[:]
+    return copy
+
+
+def _check_shapes(layer: str, blobs: Sequence[Blob], shapes: Sequence[tuple[int, ...]], source: str,
+                  kind: type[ShapeError] | type[SnapshotError] = ShapeError) -> None:
+    """Hold a layer's parameters against shapes from elsewhere.
+
+    Caffe: old files give all shapes four axes; leading axes of size 1 do not count.
+    """
+    if len(blobs) != len(shapes):
+        raise kind(f"layer {layer!r} has {len(blobs)} parameter blob(s), {source} has {len(shapes)} for it")
+    for index, (blob, shape) in enumerate(zip(blobs, shapes, strict=True)):
+        if _squeeze(blob.shape) != _squeeze(shape):
+            raise kind(f"layer {layer!r}: parameter {index} has shape {blob.shape}, {source} has {tuple(shape)}; "
+                       "rename the layer to leave it untouched")
+
+
+def _squeeze(shape: Sequence[int]) -> tuple[int, ...]:
+    sizes = list(shape)
+    while sizes and sizes[0] == 1:
+        sizes.pop(0)
+    return tuple(sizes)

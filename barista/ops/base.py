@@ -1,0 +1,393 @@
+"""The op set contract: what a layer may ask of whatever computes for it.
+
+A layer says *what*; an op set says *how*.  At `reshape` a layer asks its op set for
+primitives, one for each thing it will do at these shapes.  A primitive chooses its
+variant, builds its kernels and reserves its workspace when it is made; running it
+only computes.  Primitives take `Tensor`s and ask them for arrays in their own
+memory space, so a primitive that runs on the host inside a device's op set moves
+what it needs by itself.
+
+Conventions of every primitive
+
+- Arrays are C order, NCHW; all tensors of one primitive have the op set's dtype.
+- Gradients of parameters are *added to* (Caffe accumulates them over ``iter_size``
+  and over shared layers); gradients of bottoms are *overwritten*.
+- Outputs may share memory with inputs only where the docstring says "in place".
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..blob import Space, Tensor
+from ..gemm.shapes import ConvolutionGeometry, GemmShape
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolingGeometry:
+    """Pooling of x(N, C, H, W) to y(N, C, *output); tuples are (height, width).
+
+    Caffe: the window that starts in the padding behind the input is dropped, and an
+    average divides by the window's size clipped to the padded input.
+    """
+
+    batch: int
+    channels: int
+    input: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    output: tuple[int, int]
+
+    @property
+    def x_shape(self) -> Shape:
+        """(N, C, H, W)"""
+        return (self.batch, self.channels, *self.input)
+
+    @property
+    def y_shape(self) -> Shape:
+        """(N, C, Ho, Wo)"""
+        return (self.batch, self.channels, *self.output)
+
+
+@dataclasses.dataclass(frozen=True)
+class AxisGeometry:
+    """A tensor seen as (outer, axis, inner) around the one axis that matters."""
+
+    outer: int
+    axis: int
+    inner: int
+
+    @classmethod
+    def of(cls, shape: Shape, axis: int, axes: int = 1) -> AxisGeometry:
+        """Fold `shape` around `axes` axes beginning at `axis`."""
+        return cls(int(np.prod(shape[:axis], dtype=np.int64)),
+                   int(np.prod(shape[axis:axis + axes], dtype=np.int64)),
+                   int(np.prod(shape[axis + axes:], dtype=np.int64)))
+
+    @property
+    def shape(self) -> Shape:
+        """(outer, axis, inner)"""
+        return (self.outer, self.axis, self.inner)
+
+
+class Primitive(abc.ABC):
+    """One computation at fixed shapes.
+
+    Attributes
+    ----------
+    space : memory in which it computes
+    variant : which way was chosen, for the placement report
+    workspace_bytes : memory that it holds beyond its arguments
+    """
+
+    space: Space
+    variant: str = ""
+    workspace_bytes: int = 0
+
+
+class Elementwise(Primitive):
+    """A compiled element-wise program (see `program`); in place where the program allows it."""
+
+    @abc.abstractmethod
+    def run(self, tensors: Mapping[str, Tensor], **scalars: float) -> None:
+        """Run on `tensors` by name, all of the count given when it was made; those it does not name are ignored."""
+
+
+class Gemm(Primitive):
+    """C(M, N) = alpha op(A)(M, K) op(B)(K, N) + beta C(M, N), row-major."""
+
+    @abc.abstractmethod
+    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
+        """`beta` = 0 overwrites C whatever it held (NaN included)."""
+
+
+class Convolution(Primitive):
+    """The three passes of a convolution x(N, C, *I), w(D, C/g, *k) -> y(N, D, *O)."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:
+        """y = x * w + bias(D)."""
+
+    @abc.abstractmethod
+    def grad_weight(self, x: Tensor, dy: Tensor, dw: Tensor) -> None:
+        """dw += the gradient with respect to w."""
+
+    @abc.abstractmethod
+    def grad_input(self, dy: Tensor, w: Tensor, dx: Tensor) -> None:
+        """dx = the gradient with respect to x; it is also Deconvolution's forward pass."""
+
+
+class Broadcast(Primitive):
+    """A vector v(axis) against x(outer, axis, inner): Bias, Scale, and biases of other layers."""
+
+    @abc.abstractmethod
+    def add(self, x: Tensor, v: Tensor, y: Tensor) -> None:
+        """y = x + v; in place."""
+
+    @abc.abstractmethod
+    def multiply(self, x: Tensor, v: Tensor, y: Tensor, bias: Tensor | None = None) -> None:
+        """y = x * v (+ bias, a vector too); in place."""
+
+    @abc.abstractmethod
+    def sum(self, dy: Tensor, dv: Tensor, accumulate: bool = True) -> None:
+        """dv (+)= sum of dy over outer and inner."""
+
+    @abc.abstractmethod
+    def dot(self, dy: Tensor, x: Tensor, dv: Tensor, accumulate: bool = True) -> None:
+        """dv (+)= sum of dy * x over outer and inner."""
+
+
+class Pooling(Primitive):
+    """Maximum or average pooling; a maximum remembers where it came from until `backward`."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> None:
+        """y = the pooled x; `mask` (as y) takes the index h*W+w of each maximum, as a number."""
+
+    @abc.abstractmethod
+    def backward(self, dy: Tensor, dx: Tensor) -> None:
+        """dx = the gradient; for a maximum it goes to the first of equal elements."""
+
+
+class LRN(Primitive):
+    """Local response normalisation (Krizhevsky et al. 2012, section 3.3)."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, y: Tensor) -> None:
+        """y = x * (k + alpha/n * window sum of x^2)^-beta."""
+
+    @abc.abstractmethod
+    def backward(self, x: Tensor, y: Tensor, dy: Tensor, dx: Tensor) -> None:
+        """dx from x, y and dy of the last `forward`."""
+
+
+class BatchNorm(Primitive):
+    """Normalisation over outer and inner of x(outer, axis, inner) (Ioffe and Szegedy 2015)."""
+
+    @abc.abstractmethod
+    def forward_train(self, x: Tensor, mean: Tensor, variance: Tensor, y: Tensor) -> None:
+        """Take mean and (biased) variance of x, store them, and normalise; in place."""
+
+    @abc.abstractmethod
+    def forward_test(self, x: Tensor, mean: Tensor, variance: Tensor, y: Tensor) -> None:
+        """Normalise with the given mean and variance; in place."""
+
+    @abc.abstractmethod
+    def backward_train(self, dy: Tensor, dx: Tensor) -> None:
+        """The gradient of the last `forward_train`; in place."""
+
+    @abc.abstractmethod
+    def backward_test(self, dy: Tensor, dx: Tensor) -> None:
+        """The gradient of the last `forward_test`; in place."""
+
+
+class PReLU(Primitive):
+    """y = max(x, 0) + slope * min(x, 0), slope(axis) of x(outer, axis, inner) (He et al. 2015)."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, slope: Tensor, y: Tensor) -> None:
+        """In place."""
+
+    @abc.abstractmethod
+    def grad_input(self, x: Tensor, slope: Tensor, dy: Tensor, dx: Tensor) -> None:
+        """In place (dy, dx)."""
+
+    @abc.abstractmethod
+    def grad_slope(self, x: Tensor, dy: Tensor, dslope: Tensor) -> None:
+        """dslope += ..."""
+
+
+class Dropout(Primitive):
+    """Dropout; the mask is drawn on the host, so every op set drops the same elements."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> None:
+        """y = x * mask / (1 - ratio); in place."""
+
+    @abc.abstractmethod
+    def backward(self, dy: Tensor, dx: Tensor) -> None:
+        """dx = dy * mask / (1 - ratio) with the mask of the last `forward`; in place."""
+
+
+class Softmax(Primitive):
+    """Softmax over the axis of x(outer, axis, inner)."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, y: Tensor) -> None:
+        """y = exp(x - max) / sum; in place."""
+
+    @abc.abstractmethod
+    def backward(self, y: Tensor, dy: Tensor, dx: Tensor) -> None:
+        """dx = y * (dy - sum(dy * y)); in place (dy, dx)."""
+
+
+class Loss(Primitive):
+    """A scalar loss of a prediction and a target, normalised as it was made to be."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, target: Tensor, loss: Tensor) -> None:
+        """loss() = the normalised loss."""
+
+    @abc.abstractmethod
+    def backward(self, x: Tensor, target: Tensor, loss_weight: Tensor, dx: Tensor) -> None:
+        """dx = loss_weight() * the gradient of the last `forward` with respect to x."""
+
+
+class MarginLoss(Primitive):
+    """A loss that is a function of margins, which it leaves where the caller wants them."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, target: Tensor, margins: Tensor, loss: Tensor) -> None:
+        """margins (as x) and loss() = their normalised sum."""
+
+    @abc.abstractmethod
+    def backward(self, target: Tensor, loss_weight: Tensor, margins: Tensor) -> None:
+        """Overwrite the margins of the last `forward` by loss_weight() * the gradient with respect to x."""
+
+
+class Accuracy(Primitive):
+    """Share of rows whose label is among the top k of x(outer, axis, inner)."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, labels: Tensor, accuracy: Tensor, per_class: Tensor | None) -> None:
+        """accuracy() and, where asked, per_class(axis)."""
+
+
+class Combine(Primitive):
+    """Sum (with coefficients), product or maximum of tensors of one shape."""
+
+    @abc.abstractmethod
+    def forward(self, xs: Sequence[Tensor], y: Tensor) -> None:
+        """y = the combination; y may lie on one of xs for a sum or a product."""
+
+    @abc.abstractmethod
+    def backward(self, index: int, xs: Sequence[Tensor], y: Tensor, dy: Tensor, dx: Tensor) -> None:
+        """dx = the gradient with respect to xs[index]."""
+
+
+class Join(Primitive):
+    """Concatenation along the middle axis: parts (outer, size_i, inner) and a whole (outer, sum, inner)."""
+
+    @abc.abstractmethod
+    def join(self, parts: Sequence[Tensor], whole: Tensor) -> None:
+        """Write the parts side by side into the whole."""
+
+    @abc.abstractmethod
+    def split(self, whole: Tensor, parts: Sequence[Tensor | None]) -> None:
+        """Write each part of the whole that is not None."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossRule:
+    """How a loss is counted and normalised.
+
+    Parameters
+    ----------
+    normalization : FULL, VALID, BATCH_SIZE or NONE, as in Caffe's LossParameter
+    ignore_label : targets of this value count nothing, or None
+    """
+
+    normalization: str = "VALID"
+    ignore_label: int | None = None
+
+
+class OpSet(abc.ABC):
+    """Makes primitives that compute in one memory space and one dtype.
+
+    Each method makes one primitive; the classes above say what it does.
+    """
+
+    name: str
+    space: Space
+    dtype: np.dtype[Any]
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """One line for the log: which device, how many threads."""
+
+    @abc.abstractmethod
+    def finish(self) -> None:
+        """Wait until everything that was started has been computed."""
+
+    @abc.abstractmethod
+    def elementwise(self, source: str, tensors: Sequence[str], count: int) -> Elementwise: ...
+
+    @abc.abstractmethod
+    def sum_squares(self, x: Tensor) -> float:
+        """Sum of squares of all elements, read back to the host."""
+
+    @abc.abstractmethod
+    def sum_absolute(self, x: Tensor) -> float:
+        """Sum of absolute values of all elements, read back to the host."""
+
+    @abc.abstractmethod
+    def gemm(self, shape: GemmShape, trans_a: bool, trans_b: bool) -> Gemm: ...
+
+    @abc.abstractmethod
+    def convolution(self, geometry: ConvolutionGeometry) -> Convolution: ...
+
+    @abc.abstractmethod
+    def broadcast(self, geometry: AxisGeometry) -> Broadcast: ...
+
+    @abc.abstractmethod
+    def max_pooling(self, geometry: PoolingGeometry) -> Pooling: ...
+
+    @abc.abstractmethod
+    def average_pooling(self, geometry: PoolingGeometry) -> Pooling: ...
+
+    @abc.abstractmethod
+    def lrn_across(self, shape: Shape, size: int, alpha: float, beta: float, k: float) -> LRN: ...
+
+    @abc.abstractmethod
+    def lrn_within(self, shape: Shape, size: int, alpha: float, beta: float) -> LRN: ...
+
+    @abc.abstractmethod
+    def batch_norm(self, geometry: AxisGeometry, eps: float) -> BatchNorm: ...
+
+    @abc.abstractmethod
+    def prelu(self, geometry: AxisGeometry) -> PReLU: ...
+
+    @abc.abstractmethod
+    def dropout(self, count: int, ratio: float) -> Dropout: ...
+
+    @abc.abstractmethod
+    def softmax(self, geometry: AxisGeometry) -> Softmax: ...
+
+    @abc.abstractmethod
+    def softmax_loss(self, geometry: AxisGeometry, rule: LossRule) -> Loss:
+        """Cross entropy of probabilities x (already softmax) with labels (outer, inner).
+
+        Its gradient is with respect to the softmax's input: (x - one_hot) / normaliser.
+        """
+
+    @abc.abstractmethod
+    def euclidean_loss(self, count: int, batch: int) -> Loss:
+        """sum((x - target)^2) / (2 batch)."""
+
+    @abc.abstractmethod
+    def sigmoid_cross_entropy_loss(self, count: int, batch: int, rule: LossRule) -> Loss:
+        """Cross entropy of sigmoid(x) with targets in [0, 1]; FULL and VALID count elements."""
+
+    @abc.abstractmethod
+    def hinge_loss(self, geometry: AxisGeometry, norm: str) -> MarginLoss:
+        """One-against-all hinge loss, `norm` L1 or L2, over labels (outer,); margins are max(0, 1 -+ x)."""
+
+    @abc.abstractmethod
+    def accuracy(self, geometry: AxisGeometry, top_k: int, ignore_label: int | None) -> Accuracy: ...
+
+    @abc.abstractmethod
+    def combine(self, operation: str, coefficients: Sequence[float], count: int,
+                stable: bool = True) -> Combine:
+        """`operation` SUM, PROD or MAX over len(coefficients) tensors; `stable`: PROD's gradient
+        multiplies the other factors rather than dividing the product."""
+
+    @abc.abstractmethod
+    def join(self, outer: int, sizes: Sequence[int], inner: int) -> Join: ...

@@ -1,0 +1,121 @@
+"""The CPU op set: NumPy, its BLAS and a few threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ...blob import HOST, Tensor
+from ...errors import UnsupportedError
+from ...gemm.shapes import ConvolutionGeometry, GemmShape
+from ..base import AxisGeometry, LossRule, OpSet, PoolingGeometry, Shape
+from ..program import parse
+from .broadcast import CpuBroadcast, CpuPReLU
+from .combine import CpuCombine, CpuDropout, CpuJoin
+from .convolution import CpuConvolution
+from .elementwise import CpuElementwise
+from .gemm import CpuGemm
+from .loss import (
+    CpuAccuracy,
+    CpuEuclideanLoss,
+    CpuHingeLoss,
+    CpuSigmoidCrossEntropyLoss,
+    CpuSoftmax,
+    CpuSoftmaxLoss,
+)
+from .norm import CpuBatchNorm, CpuLRNAcross, CpuLRNWithin
+from .pooling import CpuAveragePooling, CpuMaxPooling
+from .threads import Threads
+
+
+class CpuOps(OpSet):
+    """Computes on the host.
+
+    Parameters
+    ----------
+    dtype : float32 or float64
+    threads : worker threads; None takes all cores
+
+    Results for a fixed seed are the same from run to run with the same number of threads.
+    """
+
+    name = "cpu"
+    space = HOST
+
+    def __init__(self, dtype: npt.DTypeLike = np.float32, threads: int | None = None) -> None:
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise UnsupportedError(f"the CPU op set computes in float32 or float64, not {self.dtype}")
+        self.threads = Threads(threads)
+
+    def describe(self) -> str:
+        return f"CPU: NumPy {np.__version__}, {self.threads.count} thread(s), {self.dtype}"
+
+    def finish(self) -> None:
+        """Everything is computed when a call returns."""
+
+    def elementwise(self, source: str, tensors: Sequence[str], count: int) -> CpuElementwise:
+        return CpuElementwise(parse(source, tuple(tensors)), count, self.dtype, self.threads)
+
+    def sum_squares(self, x: Tensor) -> float:
+        array = x.read(HOST).reshape(-1)
+        return float(np.dot(array, array))
+
+    def sum_absolute(self, x: Tensor) -> float:
+        return float(np.abs(x.read(HOST)).sum())
+
+    def gemm(self, shape: GemmShape, trans_a: bool, trans_b: bool) -> CpuGemm:
+        return CpuGemm(shape, trans_a, trans_b, self.dtype, self.threads)
+
+    def convolution(self, geometry: ConvolutionGeometry) -> CpuConvolution:
+        return CpuConvolution(geometry, self.dtype, self.threads)
+
+    def broadcast(self, geometry: AxisGeometry) -> CpuBroadcast:
+        return CpuBroadcast(geometry, self.dtype, self.threads)
+
+    def max_pooling(self, geometry: PoolingGeometry) -> CpuMaxPooling:
+        return CpuMaxPooling(geometry, self.dtype, self.threads)
+
+    def average_pooling(self, geometry: PoolingGeometry) -> CpuAveragePooling:
+        return CpuAveragePooling(geometry, self.dtype, self.threads)
+
+    def lrn_across(self, shape: Shape, size: int, alpha: float, beta: float, k: float) -> CpuLRNAcross:
+        return CpuLRNAcross(shape, size, alpha, beta, k, self.dtype, self.threads)
+
+    def lrn_within(self, shape: Shape, size: int, alpha: float, beta: float) -> CpuLRNWithin:
+        return CpuLRNWithin(shape, size, alpha, beta, self.dtype, self.threads)
+
+    def batch_norm(self, geometry: AxisGeometry, eps: float) -> CpuBatchNorm:
+        return CpuBatchNorm(geometry, eps, self.dtype, self.threads)
+
+    def prelu(self, geometry: AxisGeometry) -> CpuPReLU:
+        return CpuPReLU(geometry, self.dtype, self.threads)
+
+    def dropout(self, count: int, ratio: float) -> CpuDropout:
+        return CpuDropout(count, ratio, self.dtype)
+
+    def softmax(self, geometry: AxisGeometry) -> CpuSoftmax:
+        return CpuSoftmax(geometry)
+
+    def softmax_loss(self, geometry: AxisGeometry, rule: LossRule) -> CpuSoftmaxLoss:
+        return CpuSoftmaxLoss(geometry, rule)
+
+    def euclidean_loss(self, count: int, batch: int) -> CpuEuclideanLoss:
+        return CpuEuclideanLoss(batch)
+
+    def sigmoid_cross_entropy_loss(self, count: int, batch: int, rule: LossRule) -> CpuSigmoidCrossEntropyLoss:
+        return CpuSigmoidCrossEntropyLoss(batch, rule)
+
+    def hinge_loss(self, geometry: AxisGeometry, norm: str) -> CpuHingeLoss:
+        return CpuHingeLoss(geometry, norm)
+
+    def accuracy(self, geometry: AxisGeometry, top_k: int, ignore_label: int | None) -> CpuAccuracy:
+        return CpuAccuracy(geometry, top_k, ignore_label)
+
+    def combine(self, operation: str, coefficients: Sequence[float], count: int, stable: bool = True) -> CpuCombine:
+        return CpuCombine(operation, coefficients, count, stable, self.dtype, self.threads)
+
+    def join(self, outer: int, sizes: Sequence[int], inner: int) -> CpuJoin:
+        return CpuJoin(outer, sizes, inner)

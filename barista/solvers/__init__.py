@@ -1,0 +1,64 @@
+"""Solvers: `get_solver` makes one of a prototxt file or message, `Solver` trains."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..ops.base import OpSet
+from ..proto.caffe_pb2 import SolverParameter
+from .actions import Action, SignalHandler
+from .rate import LearningRate
+from .solver import Solver
+
+__all__ = ["Action", "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "LearningRate", "NesterovSolver",
+           "RMSPropSolver", "SGDSolver", "SignalHandler", "Solver", "get_solver"]
+
+
+class SGDSolver(Solver):
+    """Stochastic gradient descent with momentum, whatever the field type says."""
+
+    type = "SGD"
+
+
+class NesterovSolver(Solver):
+    """Nesterov's accelerated gradient, whatever the field type says."""
+
+    type = "Nesterov"
+
+
+class AdaGradSolver(Solver):
+    """AdaGrad, whatever the field type says."""
+
+    type = "AdaGrad"
+
+
+class RMSPropSolver(Solver):
+    """RMSProp, whatever the field type says."""
+
+    type = "RMSProp"
+
+
+class AdaDeltaSolver(Solver):
+    """AdaDelta, whatever the field type says."""
+
+    type = "AdaDelta"
+
+
+class AdamSolver(Solver):
+    """Adam, whatever the field type says."""
+
+    type = "Adam"
+
+
+def get_solver(param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | None = None,
+               **overrides: Any) -> Solver:
+    """Make the solver that a prototxt file or message defines (pycaffe).
+
+    Parameters
+    ----------
+    param : the definition, or the path of its file
+    ops : the op set of all nets; None takes that of the current mode
+    overrides : fields of the definition to replace, such as ``max_iter=100``; None clears one
+    """
+    return Solver(param, ops=ops, **overrides)

@@ -1,0 +1,389 @@
+"""The solver: trains a net as a SolverParameter says, tests it, reports and keeps snapshots.
+
+What it does in an iteration, and in which order, follows Caffe; so do the lines that it logs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import rng
+from ..blob import HOST
+from ..errors import SnapshotError, SolverError
+from ..files import check_writable
+from ..frontends.prototxt import to_text
+from ..net import Net
+from ..ops.base import OpSet
+from ..proto.caffe_pb2 import SolverParameter
+from ..weights import write_weights
+from .actions import Action
+from .debug import forward_backward_with_debug_info, log_update
+from .definition import read_definition
+from .nets import NetSource, test_sources, train_source, weights_files
+from .rate import LearningRate
+from .report import LossAverage, Stopwatch, info, log_outputs, read_outputs
+from .snapshot import (
+    State,
+    check_finite,
+    check_history,
+    find_learned_net,
+    read_state,
+    restore_history,
+    write_state,
+)
+from .update import Update
+
+log = logging.getLogger(__name__)
+
+Callback = Callable[[], None]
+
+
+class Solver:
+    """Trains a net.
+
+    Parameters
+    ----------
+    param : the definition, or the path of its prototxt file
+    ops : the op set of all nets; None takes that of the current mode
+    overrides : fields of the definition to replace, such as ``max_iter=100``
+
+    Attributes
+    ----------
+    param : the SolverParameter
+    net : the train net
+    test_nets : the test nets, which lie on the parameters of the train net
+    iter : iterations done
+    action : asked between iterations for what a user wants (see `SignalHandler`), or None
+    progress : told after each iteration its number and, where it was read, its loss; or None
+
+    Raises
+    ------
+    SolverError : a definition that cannot be carried out
+    SnapshotError : snapshots are wanted where none can be written
+    NetError : a net that does not fit together
+    """
+
+    type: ClassVar[str | None] = None
+
+    def __init__(self, param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | None = None,
+                 **overrides: Any) -> None:
+        if self.type is not None:
+            # Caffe: a class that names a solver counts, not the field.
+            overrides["type"] = self.type
+        self.param, self._folder = read_definition(param, overrides)
+        info("solver.cpp:45", "Initializing solver from parameters: \n%s", to_text(self.param).rstrip())
+        self._rate = LearningRate(self.param)
+        if self.param.snapshot:
+            self._check_prefix()
+        if self.param.random_seed >= 0:
+            rng.set_seed(self.param.random_seed)
+        self.iter = 0
+        self.action: Callable[[], Action] | None = None
+        self.progress: Callable[[int, float | None], None] | None = None
+        self._requests: list[Action] = []
+        self._stopping = False
+        self._callbacks: list[tuple[Callback, Callback]] = []
+        self._average = LossAverage(self.param.average_loss, self.param.display)
+        self._watch = Stopwatch()
+        self._reported = 0
+        self.test_nets: list[Net] = []
+        self.net = self._make_net(train_source(self.param, self._folder), ops, "solver.cpp:102")
+        try:
+            self._update = Update(self.net.learnable, self.param, self.net.ops)
+            for source in test_sources(self.param, self._folder):
+                self.test_nets.append(self._make_net(source, self.net.ops, "solver.cpp:190"))
+                self.test_nets[-1].share_trained_layers_with(self.net)
+        except BaseException:
+            self.close()
+            raise
+        info("solver.cpp:57", "Solver scaffolding done.")
+
+    def _make_net(self, source: NetSource, ops: OpSet | None, origin: str) -> Net:
+        info(origin, "%s", source.text)
+        net = Net(source.param, ops=ops)
+        try:
+            for path in weights_files(self.param, self._folder):
+                log.info("Finetuning from %s", path)
+                net.copy_from(path)
+        except BaseException:
+            net.close()
+            raise
+        return net
+
+    def close(self) -> None:
+        """Stop the threads and close the files of all nets."""
+        for net in [self.net, *self.test_nets]:
+            net.close()
+
+    def __enter__(self) -> Solver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def history(self) -> list[npt.NDArray[Any]]:
+        """What the rule remembers of each parameter, in the order of a solverstate (views on the host)."""
+        return [tensor.update(HOST) for tensor in self._update.history]
+
+    @property
+    def history_names(self) -> list[str]:
+        """Of which parameter each of `history` is, such as ``conv1[0]``."""
+        return list(self._update.names)
+
+    # ---- training ---------------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the coming iteration."""
+        return self._rate(self.iter)
+
+    def add_callback(self, on_start: Callback, on_gradients: Callback) -> None:
+        """Call `on_start` before each iteration's forward pass and `on_gradients` before its update."""
+        self._callbacks.append((on_start, on_gradients))
+
+    def request(self, action: Action) -> None:
+        """Ask for a stop or a snapshot before the next iteration; any thread may."""
+        self._requests.append(action)
+
+    def solve(self, resume_file: str | os.PathLike[str] | None = None) -> None:
+        """Train to max_iter, from a solverstate where one is given.
+
+        Raises
+        ------
+        SolverError : max_iter is missing, or training diverged
+        SnapshotError : the state cannot be read, or snapshots cannot be written
+        """
+        if not self.param.HasField("max_iter"):
+            raise SolverError("the solver gives no max_iter; give the number of iterations, or call step")
+        if self.param.snapshot_after_train:
+            self._check_prefix()
+        info("solver.cpp:289", "Solving %s", self.net.name)
+        info("solver.cpp:290", "Learning Rate Policy: %s", self.param.lr_policy)
+        if resume_file is not None:
+            log.info("Restoring previous solver status from %s", os.fspath(resume_file))
+            self.restore(resume_file)
+        self.step(max(self.param.max_iter - self.iter, 0))
+        if self.param.snapshot_after_train and not _every(self.param.snapshot, self.iter):
+            self.snapshot()
+        if self._stopping:
+            log.info("Optimization stopped early.")
+            return
+        if _every(self.param.display, self.iter):
+            # Caffe: one more forward pass, with the final parameters, for the report alone.
+            self.net.forward_pass()
+            self._average.add(self._checked(self.net.loss()))
+            info("solver.cpp:327", "Iteration %d, loss = %g", self.iter, self._average.mean)
+        if _every(self.param.test_interval, self.iter):
+            self.test_all()
+        info("solver.cpp:332", "Optimization Done.")
+
+    def step(self, iterations: int) -> None:
+        """Train for a number of iterations; a request to stop ends it before.
+
+        Raises
+        ------
+        SolverError : training diverged
+        """
+        stop = self.iter + iterations
+        self._average.start()
+        self._stopping = False
+        with self._watch:
+            while self.iter < stop and not self._stopping:
+                self.net.clear_param_diffs()
+                due = _every(self.param.test_interval, self.iter)
+                if due and (self.iter or self.param.test_initialization):
+                    self.test_all()
+                    if self._stopping:
+                        break
+                self._iterate(last=self.iter + 1 == stop)
+
+    def _iterate(self, last: bool) -> None:
+        """One iteration: gradients, report, update, snapshot."""
+        for on_start, _ in self._callbacks:
+            on_start()
+        display = _every(self.param.display, self.iter)
+        reported = self._average.needs(self.iter)
+        kept = last or _every(self.param.snapshot, self.iter + 1)
+        loss = self._gradients(reported or kept, display and self.param.debug_info)
+        if loss is not None and reported:
+            self._average.add(loss)
+        if display:
+            self._report()
+        for _, on_gradients in self._callbacks:
+            on_gradients()
+        self.apply_update()
+        if self.progress is not None:
+            self.progress(self.iter, loss)
+        request = self._next_request()
+        if _every(self.param.snapshot, self.iter) or request is Action.SNAPSHOT:
+            self.snapshot()
+        self._stopping = request is Action.STOP
+
+    def _gradients(self, read_loss: bool, debug: bool) -> float | None:
+        """Sum the gradients of iter_size batches; return their mean loss where it is to be read."""
+        loss = 0.0
+        for _ in range(self.param.iter_size):
+            if debug:
+                forward_backward_with_debug_info(self.net)
+            else:
+                self.net.forward_pass()
+                self.net.backward_pass()
+            if read_loss:
+                # After the backward pass was started, so that the device need not wait for the host.
+                loss += self._checked(self.net.loss())
+        return loss / self.param.iter_size if read_loss else None
+
+    def apply_update(self) -> None:
+        """Change the parameters by their gradients, and count the iteration.
+
+        Caffe: afterwards the gradients hold what was subtracted.
+        """
+        rate = self.lr
+        if _every(self.param.display, self.iter):
+            info("sgd_solver.cpp:112", "Iteration %d, lr = %g", self.iter, rate)
+        self._update.run(rate, self.iter)
+        if self.param.debug_info and _every(self.param.display, self.iter):
+            log_update(self.net)
+        self.iter += 1
+
+    def _report(self) -> None:
+        lapse_s = self._watch.lap()
+        per_s = (self.iter - self._reported) / (lapse_s or 1.0)
+        info("solver.cpp:239", "Iteration %d (%g iter/s, %gs/%d iters), loss = %g",
+             self.iter, per_s, lapse_s, self.param.display, self._average.mean)
+        self._reported = self.iter
+        log_outputs(self.net, read_outputs(self.net), "Train", "solver.cpp:258")
+
+    def _next_request(self) -> Action:
+        if self._requests:
+            return self._requests.pop(0)
+        return self.action() if self.action is not None else Action.NONE
+
+    def _checked(self, loss: float) -> float:
+        """`loss`, if it is a number.
+
+        Raises
+        ------
+        SolverError : it is not; names where that begins in the net
+        """
+        if not math.isfinite(loss):
+            raise SolverError(f"training diverged: at iteration {self.iter} the loss is {loss:g}, with "
+                              f"learning rate {self.lr:g}. {_first_not_finite(self.net)} Lower base_lr (to a "
+                              "tenth, say), check the scale of the input, or set clip_gradients; snapshots "
+                              "made before are untouched")
+        return loss
+
+    # ---- testing ----------------------------------------------------------------------------
+
+    def test_all(self) -> list[dict[str, Any]]:
+        """Test with every test net; return for each the means of its outputs."""
+        scores = []
+        for index in range(len(self.test_nets)):
+            means = self._test(index)
+            if self._stopping:
+                break
+            scores.append(means)
+        return scores
+
+    def _test(self, index: int) -> dict[str, Any]:
+        """Mean outputs over test_iter batches; empty when a request to stop came between."""
+        info("solver.cpp:347", "Iteration %d, Testing net (#%d)", self.iter, index)
+        net, batches = self.test_nets[index], self.param.test_iter[index]
+        net.share_trained_layers_with(self.net)
+        sums: dict[str, Any] = {}
+        loss = 0.0
+        for _ in range(batches):
+            self._meet_requests()
+            if self._stopping:
+                log.info("Test interrupted.")
+                return {}
+            net.forward_pass()
+            if self.param.test_compute_loss:
+                loss += net.loss()
+            for name, values in read_outputs(net).items():
+                sums[name] = sums[name] + values if name in sums else values
+        if self.param.test_compute_loss:
+            log.info("Test loss: %g", loss / batches)
+        means = {name: values / batches for name, values in sums.items()}
+        log_outputs(net, means, "Test", "solver.cpp:414")
+        return means
+
+    def _meet_requests(self) -> None:
+        while (request := self._next_request()) is not Action.NONE:
+            if request is Action.SNAPSHOT:
+                self.snapshot()
+            else:
+                self._stopping = True
+
+    # ---- snapshots --------------------------------------------------------------------------
+
+    def snapshot(self) -> str:
+        """Write the weights and the state under snapshot_prefix; return the path of the state.
+
+        Raises
+        ------
+        SnapshotError : they cannot be written, or hold values that are not finite; older files stay whole
+        """
+        self._check_prefix()
+        hdf5 = self.param.snapshot_format == SolverParameter.HDF5
+        kind, end = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
+        stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
+        weights, path = f"{stem}.caffemodel{end}", f"{stem}.solverstate{end}"
+        for item in self.net.learnable:
+            check_finite(f"parameter {item.name}", item.blob.value.read(HOST), weights)
+        info("solver.cpp:464", "Snapshotting to %s file %s", kind, weights)
+        write_weights(self.net.to_proto(self.param.snapshot_diff), weights)
+        info("sgd_solver.cpp:284", "Snapshotting solver state to %s file %s", kind, path)
+        # Caffe: the file holds the step of the last update, not of the coming one.
+        steps = self._rate.steps(max(self.iter - 1, 0))
+        write_state(State(self.iter, steps, weights, [h.read(HOST) for h in self._update.history]), path)
+        return path
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Continue from a solverstate: its iteration, history, and the weights that belong to it.
+
+        Raises
+        ------
+        SnapshotError : it cannot be read or belongs to another net or solver; the solver goes on as it was
+        """
+        name = os.fspath(path)
+        state = read_state(name)
+        check_history(state, self._update.history, self._update.names, name)
+        self.net.copy_from(find_learned_net(state, name))
+        log.info("SGDSolver: restoring history")
+        restore_history(state, self._update.history)
+        self.iter = self._reported = state.iteration
+
+    def _check_prefix(self) -> None:
+        if not self.param.snapshot_prefix:
+            raise SnapshotError("snapshots are asked for, but the solver gives no snapshot_prefix; give one, "
+                                "or set snapshot: 0 and snapshot_after_train: false")
+        check_writable(self.param.snapshot_prefix)
+
+
+def _every(interval: int, iteration: int) -> bool:
+    """Whether an interval, 0 for never, ends at `iteration`."""
+    return interval > 0 and iteration % interval == 0
+
+
+def _first_not_finite(net: Net) -> str:
+    """A sentence on where values that are not finite begin."""
+    for layer in net.layers:
+        parts: Iterable[tuple[str, Any]] = [
+            *((f"parameter {layer.name}[{i}]", blob) for i, blob in enumerate(layer.blobs)),
+            *((f"blob {top!r} of layer {layer.name!r} ({layer.type})", net.blobs[top])
+              for top in layer.param.top)]
+        for name, blob in parts:
+            values = blob.value.read(HOST)
+            bad = int(np.count_nonzero(~np.isfinite(values)))
+            if bad:
+                return f"The first values that are not finite: {bad} of the {values.size} of {name}."
+    return "All blobs and parameters are finite; only the sum of the losses is not."

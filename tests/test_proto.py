@@ -1,0 +1,133 @@
+"""caffe.proto against the table of Caffe's schema, and the generated module against caffe.proto."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+)
+
+from barista.proto import caffe_pb2
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = Path(__file__).parent / "golden" / "caffe.tsv"
+OURS = {("caffe.SolverParameter.SolverMode", "FPGA", "2")}
+
+
+def schema() -> FileDescriptorProto:
+    proto = FileDescriptorProto()
+    caffe_pb2.DESCRIPTOR.CopyToProto(proto)
+    return proto
+
+
+def type_name(field: FieldDescriptorProto) -> str:
+    return field.type_name.lstrip(".") or FieldDescriptorProto.Type.Name(field.type)[len("TYPE_"):].lower()
+
+
+def option(field: FieldDescriptorProto) -> str:
+    """The last column of the table: packed, or the default as Python writes its value."""
+    if field.options.packed:
+        return "packed"
+    if not field.HasField("default_value"):
+        return ""
+    text, kind = field.default_value, type_name(field)
+    if kind == "float":
+        return f"default={ctypes.c_float(float(text)).value!r}"
+    if kind == "bool":
+        return f"default={text == 'true'}"
+    return f"default={text!r}" if kind == "string" or "." in kind else f"default={int(text)}"
+
+
+def enum_rows(enum: EnumDescriptorProto, scope: str) -> set[tuple[str, ...]]:
+    return {(f"{scope}.{enum.name}", value.name, str(value.number)) for value in enum.value}
+
+
+def schema_rows(proto: FileDescriptorProto) -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
+    fields: set[tuple[str, ...]] = set()
+    enums: set[tuple[str, ...]] = set()
+    for enum in proto.enum_type:
+        enums |= enum_rows(enum, proto.package)
+    for message in proto.message_type:
+        assert isinstance(message, DescriptorProto)
+        assert not message.nested_type and not message.oneof_decl and not message.extension
+        scope = f"{proto.package}.{message.name}"
+        for enum in message.enum_type:
+            enums |= enum_rows(enum, scope)
+        for field in message.field:
+            label = FieldDescriptorProto.Label.Name(field.label)[len("LABEL_"):].lower()
+            fields.add((f"{scope}.{field.name}", str(field.number), label, type_name(field), option(field)))
+    return fields, enums
+
+
+def table_rows() -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
+    rows = [tuple(line.split("\t")) for line in TABLE.read_text().splitlines() if not line.startswith("#")]
+    enums = {(row[0].removeprefix("enum "), *row[1:]) for row in rows if row[0].startswith("enum ")}
+    return {row for row in rows if not row[0].startswith("enum ")}, enums
+
+
+def test_fields_are_those_of_caffe() -> None:
+    fields, _ = schema_rows(schema())
+    expected, _ = table_rows()
+    assert len(expected) > 350
+    assert fields == expected
+
+
+def test_enum_values_are_those_of_caffe_and_fpga() -> None:
+    _, enums = schema_rows(schema())
+    _, expected = table_rows()
+    assert len(expected) > 90
+    assert not expected & OURS
+    assert enums == expected | OURS
+
+
+def test_syntax_package_and_name() -> None:
+    proto = schema()
+    assert (proto.package, proto.name) == ("caffe", "barista/proto/caffe.proto")
+    assert proto.syntax in ("", "proto2")
+    assert caffe_pb2.DESCRIPTOR.message_types_by_name["NetParameter"] is not None
+
+
+def test_generated_module_is_what_caffe_proto_says(tmp_path: Path) -> None:
+    protoc = pytest.importorskip("grpc_tools.protoc", reason="grpcio-tools is not installed")
+    output = tmp_path / "caffe.bin"
+    status = protoc.main(["protoc", f"--proto_path={ROOT}", f"--descriptor_set_out={output}",
+                          "barista/proto/caffe.proto"])
+    assert status == 0
+    compiled = FileDescriptorSet.FromString(output.read_bytes()).file[0]
+    generated = schema()
+    # Two ways of writing the same thing: names for JSON, and the digits of a float default.
+    for proto in (compiled, generated):
+        for message in proto.message_type:
+            for field in message.field:
+                field.ClearField("json_name")
+                if field.type == FieldDescriptorProto.TYPE_FLOAT and field.HasField("default_value"):
+                    field.default_value = option(field)
+    assert compiled == generated
+
+
+def test_type_stub_lists_each_field() -> None:
+    tree = ast.parse((ROOT / "barista/proto/caffe_pb2.pyi").read_text())
+    stub = {node.name: {item.target.id for item in node.body
+                        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)}
+            for node in tree.body if isinstance(node, ast.ClassDef)}
+    proto = schema()
+    assert set(stub) == {message.name for message in proto.message_type} | {"Phase"}
+    for message in proto.message_type:
+        fields = {field.name for field in message.field}
+        values = {value.name for enum in message.enum_type for value in enum.value}
+        constants = {f"{field.upper()}_FIELD_NUMBER" for field in fields}
+        assert stub[message.name] == fields | values | constants, message.name
+
+
+def test_caffe_proto_ships_with_the_package() -> None:
+    text = resources.files("barista.proto").joinpath("caffe.proto").read_text()
+    assert "message NetParameter" in text
