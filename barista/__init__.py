@@ -30,13 +30,23 @@ TEST = 1
 if TYPE_CHECKING:
     from .layers import layer_types as layer_type_list
     from .net import Net
-    from .solvers import Solver, get_solver
+    from .solvers import (
+        AdaDeltaSolver,
+        AdaGradSolver,
+        AdamSolver,
+        NesterovSolver,
+        RMSPropSolver,
+        SGDSolver,
+        Solver,
+        get_solver,
+    )
 
 # Names that are imported when first used, so that `import barista` stays quick.
 _LAZY = {
     "Net": ("barista.net", "Net"),
-    "Solver": ("barista.solvers", "Solver"),
-    "get_solver": ("barista.solvers", "get_solver"),
+    **{name: ("barista.solvers", name) for name in (
+        "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "NesterovSolver", "RMSPropSolver", "SGDSolver", "Solver",
+        "get_solver")},
     "layer_type_list": ("barista.layers", "layer_types"),
 }
 
@@ -72,7 +82,8 @@ def set_random_seed(seed: int) -> None:
 
 
 __all__ = [
-    "TEST", "TRAIN", "BaristaError", "BitstreamError", "DataError", "DeviceError", "MissingExtraError", "Net",
-    "NetError", "PrototxtError", "ShapeError", "SnapshotError", "Solver", "SolverError", "UnsupportedError",
-    "__version__", "get_solver", "layer_type_list", "set_mode_cpu", "set_mode_opencl", "set_random_seed",
+    "TEST", "TRAIN", "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "BaristaError", "BitstreamError", "DataError",
+    "DeviceError", "MissingExtraError", "NesterovSolver", "Net", "NetError", "PrototxtError", "RMSPropSolver",
+    "SGDSolver", "ShapeError", "SnapshotError", "Solver", "SolverError", "UnsupportedError", "__version__",
+    "get_solver", "layer_type_list", "set_mode_cpu", "set_mode_opencl", "set_random_seed",
 ]

@@ -23,8 +23,8 @@ from .frontends.prototxt import read_net, to_text
 from .layers import Layer, check_counts, make_layer
 from .net_graph import filter_net, insert_splits
 from .ops.base import OpSet
-from .proto.blobs import array_to_blob, blob_to_array
-from .proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec, Phase
+from .proto.blobs import array_to_blob, blob_shape, blob_to_array
+from .proto.caffe_pb2 import BlobProto, LayerParameter, NetParameter, NetState, ParamSpec, Phase
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class Net:
     params : layer name to its parameter blobs
     inputs, outputs : names of the blobs that the caller fills, and that no layer uses up
     learnable : the parameters that a solver changes
+    propagate_down : for each layer, which bottoms get a gradient
 
     Raises
     ------
@@ -223,24 +224,24 @@ class Net:
         """Find which layers and which bottoms need a gradient (Caffe: Net::Init)."""
         needed: set[str] = set()
         self._layer_needs: list[bool] = []
-        self._propagate_down: list[list[bool]] = []
+        self.propagate_down: list[list[bool]] = []
         for layer, names in zip(self.layers, self._top_names, strict=True):
             given = list(layer.param.propagate_down)
             from_below = [name in needed for name in layer.param.bottom]
             # Caffe: propagate_down: true by itself makes no layer run backward; force_backward does.
             needs = any(from_below) or any(layer.param_propagate_down)
             self._layer_needs.append(needs)
-            self._propagate_down.append(given or from_below)
+            self.propagate_down.append(given or from_below)
             if needs:
                 needed.update(names)
         under_loss: set[str] = set()
         skipped: set[str] = set()
         for i in reversed(range(len(self.layers))):
-            layer, names, down = self.layers[i], self._top_names[i], self._propagate_down[i]
+            layer, names, down = self.layers[i], self._top_names[i], self.propagate_down[i]
             contributes = any(layer.loss_weights) or any(name in under_loss for name in names)
             if all(name in skipped for name in names) or not contributes:
                 self._layer_needs[i] = False
-                down = self._propagate_down[i] = [False] * len(down)
+                down = self.propagate_down[i] = [False] * len(down)
             for name, wanted in zip(layer.param.bottom, down, strict=True):
                 if contributes:
                     under_loss.add(name)
@@ -249,8 +250,8 @@ class Net:
         if self.param.force_backward:
             for i, layer in enumerate(self.layers):
                 self._layer_needs[i] = True
-                self._propagate_down[i] = [wanted or layer.allow_force_backward(j)
-                                           for j, wanted in enumerate(self._propagate_down[i])]
+                self.propagate_down[i] = [wanted or layer.allow_force_backward(j)
+                                           for j, wanted in enumerate(self.propagate_down[i])]
                 layer.param_propagate_down = [True] * len(layer.blobs)
 
     # ---- running ----------------------------------------------------------------------------
@@ -278,7 +279,7 @@ class Net:
         """Run the backward passes of the layers `start` (None: the last) down to `end`."""
         for index in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
             if self._layer_needs[index]:
-                self.layers[index].backward(self._tops[index], self._propagate_down[index], self._bottoms[index])
+                self.layers[index].backward(self._tops[index], self.propagate_down[index], self._bottoms[index])
 
     def loss(self) -> float:
         """The weighted loss of the last forward pass; reading it waits for the device."""
@@ -397,21 +398,23 @@ class Net:
         ------
         SnapshotError : a layer of the same name has parameters of other shapes
         """
-        matched = 0
+        copies: list[tuple[Blob, BlobProto]] = []
         for layer in weights.layer:
             blobs = self.params.get(layer.name)
             if blobs is None:
                 if layer.blobs:
                     log.info("Ignoring source layer %s", layer.name, extra={"origin": "net.cpp:744"})
-                continue
-            if not layer.blobs:
-                continue
-            arrays = [blob_to_array(proto) for proto in layer.blobs]
-            _check_shapes(layer.name, blobs, [a.shape for a in arrays], source, SnapshotError)
-            for blob, array in zip(blobs, arrays, strict=True):
-                blob.value.write(HOST)[...] = array.reshape(blob.shape)
-            matched += 1
-        if not matched and self.params:
+            elif layer.blobs:
+                # Caffe: HDF5 files leave a shared parameter out where its owner has it.
+                shapes = [blob_shape(proto) if _has_values(proto) else blob.shape
+                          for proto, blob in zip(layer.blobs, blobs, strict=False)]
+                _check_shapes(layer.name, blobs, shapes + [()] * (len(layer.blobs) - len(shapes)), source,
+                              SnapshotError)
+                copies.extend(zip(blobs, layer.blobs, strict=True))
+        for blob, proto in copies:
+            if _has_values(proto):
+                blob.value.write(HOST)[...] = blob_to_array(proto).reshape(blob.shape)
+        if not copies and self.params:
             log.warning("no layer of %s has the name of a layer with parameters of net %r: nothing was copied",
                         source, self.name)
 
@@ -440,6 +443,10 @@ class Net:
             for blob in layer.blobs:
                 array_to_blob(blob.value.read(HOST), param.blobs.add(), blob.grad.read(HOST) if write_diff else None)
         return result
+
+
+def _has_values(proto: BlobProto) -> bool:
+    return bool(proto.data or proto.double_data)
 
 
 def _without_weights(net: NetParameter) -> NetParameter:

@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import barista
 from barista import rng
+from barista.compose import make_ops
+from barista.errors import DeviceError, MissingExtraError
+from barista.ops.base import OpSet
 from barista.ops.cpu import CpuOps
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -35,3 +39,14 @@ def cpu() -> CpuOps:
 def cpu64() -> CpuOps:
     """The CPU op set in float64, for gradient checks."""
     return CpuOps(np.float64)
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("opencl", marks=pytest.mark.opencl)])
+def ops(request: pytest.FixtureRequest) -> OpSet:
+    """Every op set in float32, for the tests of the contract."""
+    if not (Path(barista.__file__).parent / "ops" / request.param / "__init__.py").exists():
+        pytest.skip(f"the op set {request.param} is not in this version")
+    try:
+        return make_ops(request.param)
+    except (DeviceError, MissingExtraError) as error:
+        pytest.skip(str(error))

@@ -143,7 +143,8 @@ def _windows(x: Array, kernel: Sizes, stride: Sizes, pad: Sizes, floor: bool) ->
             starts = [a * s - p for a, s, p in zip(o, stride, pad, strict=True)]
             ends = [min(a + k, i + p) for a, k, i, p in zip(starts, kernel, sizes, pad, strict=True)]
             area = math.prod(b - a for a, b in zip(starts, ends, strict=True))
-            inside = itertools.product(*(range(max(a, 0), min(b, i)) for a, b, i in zip(starts, ends, sizes, strict=True)))
+            inside = itertools.product(*(range(max(a, 0), min(b, i)) for a, b,
+                                         i in zip(starts, ends, sizes, strict=True)))
             yield (n, c, *o), [(n, c, *i) for i in inside], float(area)
 
 

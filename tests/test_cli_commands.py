@@ -140,6 +140,27 @@ def test_the_log_says_what_computes_and_why(line: Path, say: Say, mode: str | No
     assert f"] {reason}" in second
 
 
+@pytest.mark.opencl
+def test_an_opencl_device_computes_where_it_is_asked_for(line: Path, say: Say) -> None:
+    pytest.importorskip("pyopencl", reason="the opencl extra is not installed")
+    found = []
+    for words in (["--backend", "cpu"], ["--backend", "opencl"], ["--backend=OpenCL", "--device", "0"]):
+        status, _, log = say("train", "-solver", "solver.prototxt", *words)
+        assert status == 0, log
+        assert ("caffe.cpp:197] Use OpenCL." in log) is (words[-1] != "cpu")
+        found.append(weights(line / "line_iter_20.caffemodel"))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(found[2], found[1])
+
+
+@pytest.mark.opencl
+def test_an_unknown_device_is_named_with_those_there_are(line: Path, say: Say) -> None:
+    pytest.importorskip("pyopencl", reason="the opencl extra is not installed")
+    status, _, err = say("time", "-model", "net.prototxt", "--backend", "opencl", "--device", "nowhere", "--quiet")
+    assert status == 1
+    assert re.fullmatch(r"barista: error: no OpenCL device or platform has 'nowhere' in its name; .*\n", err)
+
+
 def test_caffes_choice_of_gpus_is_not_silently_ignored(line: Path, say: Say) -> None:
     status, _, log = say("train", "-solver", "solver.prototxt", "-gpu", "0")
     assert status == 0
@@ -172,6 +193,23 @@ def test_stage_and_level_choose_layers(line: Path, say: Say) -> None:
         status, _, log = say("train", "-solver", "solver.prototxt", *words)
         assert status == 0, log
         assert ('name: "extra"' in log) is there
+
+
+def test_unknown_fields_can_be_skipped(line: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    solver(line, fancy=1)
+    (line / "net.prototxt").write_text(NET.replace('name: "ip"', 'name: "ip" glitter: true'))
+    (line / "elsewhere").mkdir()
+    monkeypatch.chdir(line / "elsewhere")
+    assert say("train", "-solver", "../solver.prototxt")[0] == 1
+    status, _, log = say("train", "-solver", "../solver.prototxt", "--ignore-unknown-fields")
+    assert status == 0, log
+    for name in ("fancy", "glitter"):
+        assert re.search(rf"^W.*{name}", log, re.MULTILINE)
+    for command in ("time", "test"):
+        words = [command, "-model", "../net.prototxt", "-iterations", "1"]
+        words += ["-weights", "line_iter_20.caffemodel"] if command == "test" else []
+        assert say(*words)[0] == 1
+        assert say(*words, "--ignore-unknown-fields")[0] == 0
 
 
 # ---- errors -----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from barista import rng
-from barista.errors import BaristaError, SnapshotError, SolverError
+from barista.errors import BaristaError, PrototxtError, SnapshotError, SolverError
 from barista.net import Net
 from barista.ops.cpu import CpuOps
 from barista.proto.caffe_pb2 import SolverParameter
@@ -393,3 +393,16 @@ def test_message_without_file(folder: Path) -> None:
         solver.solve()
     solver.step(1)
     assert isinstance(solver.net, Net) and solver.iter == 1
+
+
+def test_fields_of_a_fork_are_skipped_where_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: 2 dim: 3 } fork_field: 1 } }\n'
+        'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "ip" inner_product_param { num_output: 1 } }')
+    path = tmp_path / "solver.prototxt"
+    path.write_text('net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 1 fork_solver_field: 2')
+    with pytest.raises(PrototxtError, match="fork_solver_field"):
+        get_solver(str(path))
+    with caplog.at_level("WARNING"), get_solver(str(path), ignore_unknown_fields=True) as solver:
+        assert solver.net.layer_names == ["x", "ip"]
+    assert "fork_solver_field" in caplog.text and "fork_field" in caplog.text

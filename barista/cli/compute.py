@@ -35,7 +35,7 @@ def open_ops(args: argparse.Namespace, origin: str, solver: SolverParameter | No
     """
     backend = args.backend.lower() if args.backend is not None else _backend_of(solver)
     ops = make_ops(backend, np.float32, args.device, args.threads)
-    logger.info("Use %s.", "CPU" if backend == "cpu" else ops.describe(), extra={"origin": origin})
+    logger.info("Use %s.", "CPU" if backend == "cpu" else "OpenCL", extra={"origin": origin})
     logger.info("Backend %s, chosen by %s; %s", backend, _reason(args, solver), ops.describe())
     if args.gpu is not None:
         logger.warning("--gpu %s is not followed: Barista has no CUDA backend; `barista device_query` lists "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -94,14 +95,14 @@ def farewell(folder: str, weights: str, accuracy: float) -> str:
     """What the demo says at its end."""
     state = Path(weights).with_suffix(".solverstate")
     in_environment = sys.prefix != sys.base_prefix and "VIRTUAL_ENV" not in os.environ
-    activate = f"  source {os.path.join(sys.prefix, 'bin', 'activate')}\n" if in_environment else ""
+    activate = f"  source {shlex.quote(os.path.join(sys.prefix, 'bin', 'activate'))}\n" if in_environment else ""
     return f"""
 Test accuracy: {100 * accuracy:.1f} % of 360 images that the network has never seen.
 
 {folder} holds the trained weights ({weights}),
 the log in Caffe's form ({LOG}), the network and the solver. What to try next:
 
-{activate}  cd {folder}
+{activate}  cd {shlex.quote(folder)}
   barista test --model train_val.prototxt --weights {weights} --iterations {TEST_BATCHES}
   barista time --model train_val.prototxt --iterations 20
 

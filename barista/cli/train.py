@@ -48,8 +48,9 @@ def run(args: argparse.Namespace) -> None:
     warn_ignored("train", args)
     if args.snapshot is not None and args.weights is not None:
         raise UsageError("give --snapshot to resume training or --weights to finetune, not both")
-    ops = open_ops(args, "caffe.cpp:197", read_solver(args.solver))
-    with get_solver(args.solver, ops=ops, **overrides(args)) as solver:
+    lenient = args.ignore_unknown_fields
+    ops = open_ops(args, "caffe.cpp:197", read_solver(args.solver, ignore_unknown_fields=lenient))
+    with get_solver(args.solver, ops=ops, ignore_unknown_fields=lenient, **overrides(args)) as solver:
         if args.snapshot is not None:
             logger.info("Resuming from %s", args.snapshot, extra={"origin": "caffe.cpp:229"})
             solver.restore(args.snapshot)

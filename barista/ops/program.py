@@ -81,7 +81,9 @@ class Program:
         return tuple(dict.fromkeys((*self.reads, *self.writes)))
 
 
-def _node(tree: ast.expr, source: str) -> Node:
+def _node(tree: ast.expr, source: str, condition: bool = False) -> Node:
+    if isinstance(tree, ast.Compare) != condition:
+        raise ValueError(f"a comparison stands in the first argument of where, and there alone (in {source!r})")
     if isinstance(tree, ast.Name):
         return Name(tree.id)
     if isinstance(tree, ast.Constant) and isinstance(tree.value, int | float):
@@ -95,7 +97,8 @@ def _node(tree: ast.expr, source: str) -> Node:
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id in FUNCTIONS:
         if len(tree.args) != FUNCTIONS[tree.func.id]:
             raise ValueError(f"{tree.func.id} takes {FUNCTIONS[tree.func.id]} arguments in {source!r}")
-        return Call(tree.func.id, tuple(_node(a, source) for a in tree.args))
+        return Call(tree.func.id, tuple(_node(a, source, condition=tree.func.id == "where" and index == 0)
+                                        for index, a in enumerate(tree.args)))
     raise ValueError(f"element-wise programs cannot say {ast.unparse(tree)!r} (in {source!r})")
 
 

@@ -52,13 +52,14 @@ class AdamSolver(Solver):
 
 
 def get_solver(param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | None = None,
-               **overrides: Any) -> Solver:
+               ignore_unknown_fields: bool = False, **overrides: Any) -> Solver:
     """Make the solver that a prototxt file or message defines (pycaffe).
 
     Parameters
     ----------
     param : the definition, or the path of its file
     ops : the op set of all nets; None takes that of the current mode
+    ignore_unknown_fields : skip what a fork added to the files, with a warning
     overrides : fields of the definition to replace, such as ``max_iter=100``; None clears one
     """
-    return Solver(param, ops=ops, **overrides)
+    return Solver(param, ops=ops, ignore_unknown_fields=ignore_unknown_fields, **overrides)

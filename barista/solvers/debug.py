@@ -31,7 +31,7 @@ def forward_backward_with_debug_info(net: Net) -> None:
     for index in reversed(range(len(net.layers))):
         net.backward_pass(index, index)
         layer = net.layers[index]
-        for bottom, wanted in zip(layer.param.bottom, net._propagate_down[index], strict=True):
+        for bottom, wanted in zip(layer.param.bottom, net.propagate_down[index], strict=True):
             if wanted:
                 log.info("    [Backward] Layer %s, bottom blob %s diff: %g", layer.name, bottom,
                          _mean_magnitude(net, net.blobs[bottom].grad))

@@ -18,24 +18,28 @@ _LEAST = {"average_loss": 1, "iter_size": 1, "display": 0, "snapshot": 0, "test_
 
 
 def read_definition(param: SolverParameter | str | os.PathLike[str],
-                    overrides: Mapping[str, Any]) -> tuple[SolverParameter, str | None]:
+                    overrides: Mapping[str, Any],
+                    ignore_unknown_fields: bool = False) -> tuple[SolverParameter, str | None]:
     """Return a solver's definition, a copy, and the folder of its file (None for a message).
 
     Parameters
     ----------
     overrides : fields of SolverParameter to replace; None clears one
+    ignore_unknown_fields : skip what a fork added to the file, with a warning
 
     Raises
     ------
     PrototxtError : the file cannot be read
     SolverError : an unknown field, or a value that does not fit
     """
+    folder: str | None = None
     if isinstance(param, SolverParameter):
-        result, folder = SolverParameter(), None
+        result = SolverParameter()
         result.CopyFrom(param)
         upgrade_solver(result)
     else:
-        result, folder = read_solver(os.fspath(param)), os.path.dirname(os.fspath(param))
+        result = read_solver(os.fspath(param), ignore_unknown_fields=ignore_unknown_fields)
+        folder = os.path.dirname(os.fspath(param))
     for name, value in overrides.items():
         _replace(result, name, value)
     for name, least in _LEAST.items():
@@ -47,16 +51,16 @@ def read_definition(param: SolverParameter | str | os.PathLike[str],
 def _replace(param: SolverParameter, name: str, value: Any) -> None:
     field = SolverParameter.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
-        hint = nearest(name, SolverParameter.DESCRIPTOR.fields_by_name)
+        hint = nearest(name, [f.name for f in SolverParameter.DESCRIPTOR.fields])
         raise SolverError(f"a solver has no field {name!r}" + (f"; {hint}" if hint else ""))
     param.ClearField(name)
     if value is None:
         return
     if field.enum_type is not None and isinstance(value, str):
-        known = field.enum_type.values_by_name
+        known = {entry.name: entry.number for entry in field.enum_type.values}
         if value not in known:
             raise SolverError(f"{name} {value!r} is not known; choose one of {', '.join(known)}")
-        value = known[value].number
+        value = known[value]
     try:
         if isinstance(value, Message):
             getattr(param, name).CopyFrom(value)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 
 from ..errors import SolverError
 from ..frontends.prototxt import read_net
 from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, SolverParameter
+
+# Reads a net from the file of a name.
+Read = Callable[[str], NetParameter]
 
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
@@ -44,8 +48,8 @@ def locate(path: str, folder: str | None) -> str:
     return path
 
 
-def train_source(param: SolverParameter, folder: str | None) -> NetSource:
-    """The train net.
+def train_source(param: SolverParameter, folder: str | None, read: Read = read_net) -> NetSource:
+    """The train net; `read` reads files.
 
     Raises
     ------
@@ -60,10 +64,10 @@ def train_source(param: SolverParameter, folder: str | None) -> NetSource:
         text = f"Creating training net specified in {field}."
     else:
         text = f"Creating training net from {field} file: {getattr(param, field)}"
-    return NetSource(_with_state(_definition(param, field, folder), TRAIN, param.train_state, folder), text)
+    return NetSource(_with_state(_definition(param, field, folder, read), TRAIN, param.train_state, folder), text)
 
 
-def test_sources(param: SolverParameter, folder: str | None) -> list[NetSource]:
+def test_sources(param: SolverParameter, folder: str | None, read: Read = read_net) -> list[NetSource]:
     """The test nets in Caffe's order: test_net_param, test_net, then the common net for each test_iter left.
 
     Raises
@@ -71,7 +75,7 @@ def test_sources(param: SolverParameter, folder: str | None) -> list[NetSource]:
     SolverError : test_iter, test_state or test_interval do not fit them
     """
     definitions = [(net, "test_net_param") for net in param.test_net_param]
-    definitions += [(_read(path, "test_net", folder), f"test_net file: {path}") for path in param.test_net]
+    definitions += [(_read(path, "test_net", folder, read), f"test_net file: {path}") for path in param.test_net]
     own, rounds = len(definitions), len(param.test_iter)
     generic = next((name for name in ("net", "net_param") if param.HasField(name)), None)
     if rounds < own or (generic is None and rounds != own):
@@ -79,7 +83,7 @@ def test_sources(param: SolverParameter, folder: str | None) -> list[NetSource]:
                           "give one test_iter for each test net")
     if generic is not None and rounds > own:
         text = f"net file: {param.net}" if generic == "net" else generic
-        definitions += [(_definition(param, generic, folder), text)] * (rounds - own)
+        definitions += [(_definition(param, generic, folder, read), text)] * (rounds - own)
     if len(param.test_state) not in (0, rounds):
         raise SolverError(f"the solver has {rounds} test net(s) and {len(param.test_state)} test_state; "
                           "give none, or one a test net")
@@ -101,19 +105,19 @@ def weights_files(param: SolverParameter, folder: str | None) -> list[str]:
     return [locate(name, folder) for name in names if name]
 
 
-def _definition(param: SolverParameter, field: str, folder: str | None) -> NetParameter:
+def _definition(param: SolverParameter, field: str, folder: str | None, read: Read) -> NetParameter:
     if field.endswith("_param"):
         net: NetParameter = getattr(param, field)
         return net
-    return _read(getattr(param, field), field, folder)
+    return _read(getattr(param, field), field, folder, read)
 
 
-def _read(path: str, field: str, folder: str | None) -> NetParameter:
+def _read(path: str, field: str, folder: str | None, read: Read) -> NetParameter:
     found = locate(path, folder)
     if not os.path.isfile(found):
         beside = f" nor in {folder}, beside the solver" if folder and not os.path.isabs(path) else ""
         raise SolverError(f"{field}: there is no file {path!r} in {os.getcwd()}{beside}")
-    return read_net(found)
+    return read(found)
 
 
 def _with_state(net: NetParameter, phase: int, extra: NetState, folder: str | None) -> NetParameter:

@@ -5,6 +5,7 @@ What it does in an iteration, and in which order, follows Caffe; so do the lines
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -18,7 +19,7 @@ from .. import rng
 from ..blob import HOST
 from ..errors import SnapshotError, SolverError
 from ..files import check_writable
-from ..frontends.prototxt import to_text
+from ..frontends.prototxt import read_net, to_text
 from ..net import Net
 from ..ops.base import OpSet
 from ..proto.caffe_pb2 import SolverParameter
@@ -52,6 +53,7 @@ class Solver:
     ----------
     param : the definition, or the path of its prototxt file
     ops : the op set of all nets; None takes that of the current mode
+    ignore_unknown_fields : skip what a fork added to the files, with a warning
     overrides : fields of the definition to replace, such as ``max_iter=100``
 
     Attributes
@@ -73,11 +75,11 @@ class Solver:
     type: ClassVar[str | None] = None
 
     def __init__(self, param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | None = None,
-                 **overrides: Any) -> None:
+                 ignore_unknown_fields: bool = False, **overrides: Any) -> None:
         if self.type is not None:
             # Caffe: a class that names a solver counts, not the field.
             overrides["type"] = self.type
-        self.param, self._folder = read_definition(param, overrides)
+        self.param, self._folder = read_definition(param, overrides, ignore_unknown_fields)
         info("solver.cpp:45", "Initializing solver from parameters: \n%s", to_text(self.param).rstrip())
         self._rate = LearningRate(self.param)
         if self.param.snapshot:
@@ -94,10 +96,11 @@ class Solver:
         self._watch = Stopwatch()
         self._reported = 0
         self.test_nets: list[Net] = []
-        self.net = self._make_net(train_source(self.param, self._folder), ops, "solver.cpp:102")
+        read = functools.partial(read_net, ignore_unknown_fields=ignore_unknown_fields)
+        self.net = self._make_net(train_source(self.param, self._folder, read), ops, "solver.cpp:102")
         try:
             self._update = Update(self.net.learnable, self.param, self.net.ops)
-            for source in test_sources(self.param, self._folder):
+            for source in test_sources(self.param, self._folder, read):
                 self.test_nets.append(self._make_net(source, self.net.ops, "solver.cpp:190"))
                 self.test_nets[-1].share_trained_layers_with(self.net)
         except BaseException:
@@ -352,7 +355,7 @@ class Solver:
 
         Raises
         ------
-        SnapshotError : it cannot be read or belongs to another net or solver; the solver goes on as it was
+        SnapshotError : it cannot be read or belongs to another net or solver; iteration and history stay
         """
         name = os.fspath(path)
         state = read_state(name)

@@ -25,7 +25,7 @@ from .loss import (
     CpuSoftmax,
     CpuSoftmaxLoss,
 )
-from .norm import CpuBatchNorm, CpuLRNAcross, CpuLRNWithin
+from .norm import CpuBatchNorm, CpuLRN
 from .pooling import CpuAveragePooling, CpuMaxPooling
 from .threads import Threads
 
@@ -81,11 +81,11 @@ class CpuOps(OpSet):
     def average_pooling(self, geometry: PoolingGeometry) -> CpuAveragePooling:
         return CpuAveragePooling(geometry, self.dtype, self.threads)
 
-    def lrn_across(self, shape: Shape, size: int, alpha: float, beta: float, k: float) -> CpuLRNAcross:
-        return CpuLRNAcross(shape, size, alpha, beta, k, self.dtype, self.threads)
+    def lrn_across(self, shape: Shape, size: int, alpha: float, beta: float, k: float) -> CpuLRN:
+        return CpuLRN.across(shape, size, alpha, beta, k, self.dtype, self.threads)
 
-    def lrn_within(self, shape: Shape, size: int, alpha: float, beta: float) -> CpuLRNWithin:
-        return CpuLRNWithin(shape, size, alpha, beta, self.dtype, self.threads)
+    def lrn_within(self, shape: Shape, size: int, alpha: float, beta: float) -> CpuLRN:
+        return CpuLRN.within(shape, size, alpha, beta, self.dtype, self.threads)
 
     def batch_norm(self, geometry: AxisGeometry, eps: float) -> CpuBatchNorm:
         return CpuBatchNorm(geometry, eps, self.dtype, self.threads)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...blob import HOST, Tensor
-from ..base import AxisGeometry, Broadcast, PReLU
+from ..base import AxisGeometry, Broadcast, PReLU, Primitive
 from .threads import Threads
 
 Array = npt.NDArray[Any]
@@ -41,8 +41,8 @@ class AxisSums:
         return total
 
 
-class CpuBroadcast(Broadcast):
-    """A vector against a tensor on the host."""
+class _AgainstVector(Primitive):
+    """What both primitives below are made of."""
 
     space = HOST
 
@@ -51,6 +51,10 @@ class CpuBroadcast(Broadcast):
         self._item = geometry.axis * geometry.inner
         self._threads = threads
         self._sums = AxisSums(geometry, dtype, threads)
+
+
+class CpuBroadcast(_AgainstVector, Broadcast):
+    """A vector against a tensor on the host."""
 
     def add(self, x: Tensor, v: Tensor, y: Tensor) -> None:
         source, vector = x.read(HOST).reshape(self._shape), v.read(HOST).reshape(-1, 1)
@@ -86,16 +90,9 @@ class CpuBroadcast(Broadcast):
             result[...] = total.reshape(result.shape)
 
 
-class CpuPReLU(PReLU):
+class CpuPReLU(_AgainstVector, PReLU):
     """PReLU on the host."""
 
-    space = HOST
-
-    def __init__(self, geometry: AxisGeometry, dtype: np.dtype[Any], threads: Threads) -> None:
-        self._shape = geometry.shape
-        self._item = geometry.axis * geometry.inner
-        self._threads = threads
-        self._sums = AxisSums(geometry, dtype, threads)
 
     def forward(self, x: Tensor, slope: Tensor, y: Tensor) -> None:
         source, slopes = x.read(HOST).reshape(self._shape), slope.read(HOST).reshape(-1, 1)

@@ -59,10 +59,6 @@ class _Lowering:
         return leaf, depth
 
     def _call(self, node: Call, target: Source, depth: int) -> None:
-        if node.op == "where":
-            condition = node.args[0]
-            if not (isinstance(condition, Call) and condition.op in COMPARISONS):
-                raise ValueError(f"where() needs a comparison first in {self.program.source!r}")
         filled = node.op in ("max", "min", "where")
         # A condition is computed last: there is one set of flags.
         order = (*range(1, len(node.args)), 0) if node.op == "where" else range(len(node.args))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,32 +44,64 @@ def _window_sums(x: Array, size: int, axis: int) -> Array:
     return total
 
 
-class CpuLRNAcross(LRN):
-    """Across channels: scale = k + alpha/n * sum of x^2 over n neighbouring channels."""
+class CpuLRN(LRN):
+    """y = x * scale^-beta with scale = k + weight * (sum of x^2 over a window).
+
+    Parameters
+    ----------
+    shape : x as the window needs it, the first axis being cut over the cores
+    axes : the axes along which the window extends
+    size : elements of the window along each of them; it is clipped at the borders
+    weight : alpha divided by what Caffe divides it by
+    """
 
     space = HOST
 
-    def __init__(self, shape: tuple[int, ...], size: int, alpha: float, beta: float, k: float,
+    def __init__(self, shape: tuple[int, ...], axes: tuple[int, ...], size: int, weight: float, beta: float, k: float,
                  dtype: np.dtype[Any], threads: Threads) -> None:
-        self._shape = (shape[0], shape[1], shape[2] * shape[3])
-        self._size, self._alpha, self._beta, self._k = size, alpha / size, beta, k
+        self._shape, self._axes, self._size = shape, axes, size
+        self._weight, self._beta, self._k = weight, beta, k
         self._threads = threads
-        self._scale = np.zeros(self._shape, dtype)
-        self._factor = np.zeros(self._shape, dtype)
-        self.workspace_bytes = 2 * self._scale.nbytes
-        self._item = shape[1] * shape[2] * shape[3]
+        self._scale = np.zeros(shape, dtype)
+        self._factor = np.zeros(shape, dtype)
+        self.workspace_bytes = self._scale.nbytes + self._factor.nbytes
+
+    @classmethod
+    def across(cls, shape: tuple[int, ...], size: int, alpha: float, beta: float, k: float,
+               dtype: np.dtype[Any], threads: Threads) -> CpuLRN:
+        """Over neighbouring channels of (N, C, H, W)."""
+        folded = (shape[0], shape[1], shape[2] * shape[3])
+        return cls(folded, (1,), size, alpha / size, beta, k, dtype, threads)
+
+    @classmethod
+    def within(cls, shape: tuple[int, ...], size: int, alpha: float, beta: float,
+               dtype: np.dtype[Any], threads: Threads) -> CpuLRN:
+        """Over neighbours in the plane of each channel.
+
+        Caffe: the sum is divided by the whole window, also where it is clipped at the border.
+        """
+        folded = (shape[0] * shape[1], shape[2], shape[3])
+        return cls(folded, (1, 2), size, alpha / (size * size), beta, 1.0, dtype, threads)
+
+    def _sums(self, x: Array) -> Array:
+        for axis in self._axes:
+            x = _window_sums(x, self._size, axis)
+        return x
+
+    def _spread(self, work: Any) -> None:
+        self._threads.spread(work, self._shape[0], math.prod(self._shape[1:]))
 
     def forward(self, x: Tensor, y: Tensor) -> None:
         source, result = x.read(HOST).reshape(self._shape), y.write(HOST).reshape(self._shape)
 
         def work(start: int, stop: int, worker: int) -> None:
             part, scale = source[start:stop], self._scale[start:stop]
-            np.multiply(_window_sums(np.square(part), self._size, 1), self._alpha, out=scale)
+            np.multiply(self._sums(np.square(part)), self._weight, out=scale)
             np.add(scale, self._k, out=scale)
             self._factor[start:stop] = _power(scale, -self._beta)
             np.multiply(part, self._factor[start:stop], out=result[start:stop])
 
-        self._threads.spread(work, self._shape[0], self._item)
+        self._spread(work)
 
     def backward(self, x: Tensor, y: Tensor, dy: Tensor, dx: Tensor) -> None:
         source, output = x.read(HOST).reshape(self._shape), y.read(HOST).reshape(self._shape)
@@ -77,62 +110,13 @@ class CpuLRNAcross(LRN):
         def work(start: int, stop: int, worker: int) -> None:
             ratio = gradient[start:stop] * output[start:stop]
             np.divide(ratio, self._scale[start:stop], out=ratio)
-            spread = _window_sums(ratio, self._size, 1)
-            np.multiply(spread, source[start:stop], out=spread)
-            np.multiply(spread, 2 * self._alpha * self._beta, out=spread)
+            around = self._sums(ratio)
+            np.multiply(around, source[start:stop], out=around)
+            np.multiply(around, 2 * self._weight * self._beta, out=around)
             np.multiply(gradient[start:stop], self._factor[start:stop], out=ratio)
-            np.subtract(ratio, spread, out=result[start:stop])
+            np.subtract(ratio, around, out=result[start:stop])
 
-        self._threads.spread(work, self._shape[0], self._item)
-
-
-class CpuLRNWithin(LRN):
-    """Within a channel: scale = 1 + alpha * average of x^2 over the window clipped to the padded image."""
-
-    space = HOST
-
-    def __init__(self, shape: tuple[int, ...], size: int, alpha: float, beta: float,
-                 dtype: np.dtype[Any], threads: Threads) -> None:
-        self._shape = (shape[0] * shape[1], shape[2], shape[3])
-        self._size, self._alpha, self._beta = size, alpha, beta
-        self._threads = threads
-        self._factor = np.zeros(self._shape, dtype)
-        self._scale = np.zeros(self._shape, dtype)
-        self.workspace_bytes = 2 * self._scale.nbytes
-        self._item = shape[2] * shape[3]
-        # Caffe: average pooling divides by the window clipped to the padded input, which a centred
-        # window of stride 1 never leaves.
-        self._average = 1.0 / (size * size)
-
-    def _sums(self, x: Array) -> Array:
-        return _window_sums(_window_sums(x, self._size, 1), self._size, 2)
-
-    def forward(self, x: Tensor, y: Tensor) -> None:
-        source, result = x.read(HOST).reshape(self._shape), y.write(HOST).reshape(self._shape)
-
-        def work(start: int, stop: int, worker: int) -> None:
-            part, scale = source[start:stop], self._scale[start:stop]
-            np.multiply(self._sums(np.square(part)), self._alpha * self._average, out=scale)
-            np.add(scale, 1, out=scale)
-            self._factor[start:stop] = _power(scale, -self._beta)
-            np.multiply(part, self._factor[start:stop], out=result[start:stop])
-
-        self._threads.spread(work, self._shape[0], self._item)
-
-    def backward(self, x: Tensor, y: Tensor, dy: Tensor, dx: Tensor) -> None:
-        source, output = x.read(HOST).reshape(self._shape), y.read(HOST).reshape(self._shape)
-        gradient, result = dy.read(HOST).reshape(self._shape), dx.write(HOST).reshape(self._shape)
-
-        def work(start: int, stop: int, worker: int) -> None:
-            ratio = gradient[start:stop] * output[start:stop]
-            np.divide(ratio, self._scale[start:stop], out=ratio)
-            spread = self._sums(ratio)
-            np.multiply(spread, source[start:stop], out=spread)
-            np.multiply(spread, 2 * self._alpha * self._average * self._beta, out=spread)
-            np.multiply(gradient[start:stop], self._factor[start:stop], out=ratio)
-            np.subtract(ratio, spread, out=result[start:stop])
-
-        self._threads.spread(work, self._shape[0], self._item)
+        self._spread(work)
 
 
 class CpuBatchNorm(BatchNorm):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -57,14 +57,15 @@ class Threads:
             for library, number in zip(self._blas, before, strict=True):
                 library.set_num_threads(number)
 
-    def run_here(self, chunk: Callable[[int, int], None]) -> None:
-        """Call ``chunk(0, 0)`` in the calling thread, BLAS single-threaded: for work too small to share."""
+    def run_here(self, chunk: Callable[[int, int], None], chunks: int) -> None:
+        """Call ``chunk(index, 0)`` for each index in the calling thread: for work too small to share."""
         with self._single_threaded_blas():
-            chunk(0, 0)
+            for index in range(chunks):
+                chunk(index, 0)
 
     def run(self, chunk: Callable[[int, int], None], chunks: int) -> None:
         """Call ``chunk(index, worker)`` for each index; returns when all are done, raising the first error."""
-        workers = min(self.count, chunks)
+        workers = max(1, min(self.count, chunks))
 
         def work(worker: int) -> None:
             for index in range(worker, chunks, workers):
@@ -75,9 +76,9 @@ class Threads:
             try:
                 work(0)
             finally:
-                for future in futures:
-                    future.result()
-
+                wait(futures)
+            for future in futures:
+                future.result()
 
     def spread(self, work: Callable[[int, int, int], None], total: int, item: int) -> None:
         """Call ``work(start, stop, worker)`` over range(total), `item` elements a step, in cache-sized pieces."""

@@ -1,0 +1,90 @@
+"""Several tensors into one and back: Combine, written as element-wise programs, and Join, which only copies."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from ...blob import Tensor
+from ..base import Combine, Join
+from ..program import parse
+from .device import Device
+from .elementwise import OpenCLElementwise
+
+
+def forward_program(operation: str, coefficients: Sequence[float]) -> str:
+    """y from x0, x1, ..."""
+    names = [f"x{index}" for index in range(len(coefficients))]
+    if operation == "SUM":
+        return "y = " + " + ".join(name if c == 1 else f"{c!r} * {name}"
+                                   for name, c in zip(names, coefficients, strict=True))
+    if operation == "PROD":
+        return "y = " + " * ".join(names)
+    text = names[0]
+    for name in names[1:]:
+        text = f"max({text}, {name})"
+    return f"y = {text}"
+
+
+def backward_program(operation: str, coefficients: Sequence[float], index: int, stable: bool) -> str:
+    """dx from dy, for operand `index`."""
+    own, others = f"x{index}", [f"x{i}" for i in range(len(coefficients)) if i != index]
+    if operation == "SUM":
+        return "dx = dy" if coefficients[index] == 1 else f"dx = {coefficients[index]!r} * dy"
+    if operation == "PROD":
+        return "dx = " + " * ".join(["dy", *others]) if stable else f"dx = dy * (y / {own})"
+    # The first of equal operands takes the gradient of a maximum.
+    text = "dy"
+    for i in range(len(coefficients)):
+        if i != index:
+            text = f"where({own} {'>' if i < index else '>='} x{i}, {text}, 0)"
+    return f"dx = {text}"
+
+
+class OpenCLCombine(Combine):
+    """Sum, product or maximum on a device."""
+
+    variant = OpenCLElementwise.variant
+
+    def __init__(self, device: Device, operation: str, coefficients: Sequence[float], count: int,
+                 stable: bool) -> None:
+        self.space = device.space
+        coefficients = [float(c) for c in coefficients]
+        names = tuple(f"x{index}" for index in range(len(coefficients)))
+        self._names = names
+        self._forward = OpenCLElementwise(
+            device, parse(forward_program(operation, coefficients), (*names, "y")), count)
+        self._backward = [
+            OpenCLElementwise(device, parse(backward_program(operation, coefficients, index, stable),
+                                            (*names, "y", "dy", "dx")), count)
+            for index in range(len(coefficients))]
+
+    def forward(self, xs: Sequence[Tensor], y: Tensor) -> None:
+        self._forward.run({**dict(zip(self._names, xs, strict=True)), "y": y})
+
+    def backward(self, index: int, xs: Sequence[Tensor], y: Tensor, dy: Tensor, dx: Tensor) -> None:
+        self._backward[index].run({**dict(zip(self._names, xs, strict=True)), "y": y, "dy": dy, "dx": dx})
+
+
+class OpenCLJoin(Join):
+    """Concatenation by copies of rows."""
+
+    variant = "copies"
+
+    def __init__(self, device: Device, outer: int, sizes: Sequence[int], inner: int) -> None:
+        self.space = self._space = device.space
+        self._outer = outer
+        self._rows = [size * inner for size in sizes]
+        self._offsets = [0, *itertools.accumulate(self._rows)]
+
+    def join(self, parts: Sequence[Tensor], whole: Tensor) -> None:
+        sources = [part.read(self.space) for part in parts]
+        target, pitch = whole.write(self.space), self._offsets[-1]
+        for source, row, offset in zip(sources, self._rows, self._offsets, strict=False):
+            self._space.copy_rows(source, row, 0, target, pitch, offset, row, self._outer)
+
+    def split(self, whole: Tensor, parts: Sequence[Tensor | None]) -> None:
+        source, pitch = whole.read(self.space), self._offsets[-1]
+        for part, row, offset in zip(parts, self._rows, self._offsets, strict=False):
+            if part is not None:
+                self._space.copy_rows(source, pitch, offset, part.write(self.space), row, 0, row, self._outer)

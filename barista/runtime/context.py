@@ -1,0 +1,55 @@
+"""One device with its in-order queue and its compiled programs."""
+
+from __future__ import annotations
+
+from . import devices, pocl
+from .driver import cl
+from .errors import device_error
+from .programs import Programs
+
+
+class Context:
+    """A device that is ready to be used.
+
+    Everything goes into one in-order queue: commands run in the order in which they were
+    given, and the host waits only where it reads something back.
+
+    Parameters
+    ----------
+    device : which one, see `devices.choose`
+
+    Attributes
+    ----------
+    device, handle, queue : the OpenCL objects
+    programs : what has been compiled for the device
+    is_cpu : whether work-items run one after the other on a few cores
+    has_fp64 : whether kernels may use double
+
+    Raises
+    ------
+    DeviceError : no platform, no such device, or the driver refuses
+    """
+
+    def __init__(self, device: str | None = None) -> None:
+        self.device = devices.choose(device)
+        pocl.name_processor(self.device)
+        try:
+            self.handle = cl.Context([self.device])
+            self.queue = cl.CommandQueue(self.handle)
+        except cl.Error as error:
+            raise device_error(error, f"opening {devices.describe(self.device)}") from error
+        self.name: str = self.device.name.strip()
+        self.is_cpu = bool(self.device.type & cl.device_type.CPU)
+        self.has_fp64 = bool(self.device.double_fp_config)
+        self.programs = Programs(self.handle, self.device)
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return devices.describe(self.device)
+
+    def finish(self) -> None:
+        """Wait until everything in the queue is done."""
+        try:
+            self.queue.finish()
+        except cl.Error as error:
+            raise device_error(error, f"{self.name}: waiting for the queue") from error

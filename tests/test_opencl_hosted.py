@@ -1,0 +1,117 @@
+"""What the OpenCL op set has no kernel for runs on the host, and says so."""
+
+from __future__ import annotations
+
+import gc
+import logging
+
+import numpy as np
+import pytest
+from opencl_device import empty, host, open_opencl, tensor
+
+from barista.blob import HOST
+from barista.gemm.shapes import GemmShape
+from barista.ops.base import AxisGeometry, LossRule, OpSet, PoolingGeometry, Primitive
+from barista.ops.cpu import CpuOps
+from barista.ops.hosted import HostedOps
+from barista.ops.opencl import OpenCLOps
+
+AXIS = AxisGeometry(2, 3, 4)
+POOL = PoolingGeometry(1, 1, (2, 2), (2, 2), (1, 1), (0, 0), (1, 1))
+
+# What makes each primitive that has no kernel.
+HOSTED = {
+    "lrn_across": lambda ops: ops.lrn_across((1, 3, 2, 2), 3, 1.0, 0.75, 1.0),
+    "lrn_within": lambda ops: ops.lrn_within((1, 3, 2, 2), 3, 1.0, 0.75),
+    "batch_norm": lambda ops: ops.batch_norm(AXIS, 1e-5),
+    "prelu": lambda ops: ops.prelu(AXIS),
+    "euclidean_loss": lambda ops: ops.euclidean_loss(12, 2),
+    "sigmoid_cross_entropy_loss": lambda ops: ops.sigmoid_cross_entropy_loss(12, 2, LossRule()),
+    "hinge_loss": lambda ops: ops.hinge_loss(AxisGeometry(2, 3, 1), "L1"),
+    "accuracy": lambda ops: ops.accuracy(AXIS, 1, None),
+}
+
+
+@pytest.fixture
+def ops() -> OpenCLOps:
+    return open_opencl()
+
+
+class AllHosted(HostedOps):
+    """A device that can do nothing."""
+
+    name = "none"
+
+    def __init__(self, below: OpSet) -> None:
+        super().__init__(below)
+        self.space = HOST
+
+    def describe(self) -> str:
+        return "no device"
+
+
+def test_every_op_of_the_contract_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    made = {**HOSTED,
+            "elementwise": lambda o: o.elementwise("y = x", ("x", "y"), 3),
+            "gemm": lambda o: o.gemm(GemmShape(1, 1, 1), False, False),
+            "broadcast": lambda o: o.broadcast(AXIS),
+            "max_pooling": lambda o: o.max_pooling(POOL),
+            "average_pooling": lambda o: o.average_pooling(POOL),
+            "dropout": lambda o: o.dropout(3, 0.5),
+            "softmax": lambda o: o.softmax(AXIS),
+            "softmax_loss": lambda o: o.softmax_loss(AXIS, LossRule()),
+            "combine": lambda o: o.combine("SUM", [1, 1], 3),
+            "join": lambda o: o.join(1, [1, 2], 3)}
+    op_set = AllHosted(CpuOps())
+    with caplog.at_level(logging.INFO, "barista.ops.hosted"):
+        kept = [make(op_set) for make in made.values()]
+        assert op_set.sum_squares(tensor([3, -4])) == 25
+        assert op_set.sum_absolute(tensor([3, -4])) == 7
+    assert all(isinstance(primitive, Primitive) for primitive in kept)
+    assert [p.op for p in op_set.placement] == list(made)
+    said = {record.getMessage().split(" ")[0] for record in caplog.records}
+    assert said == {*made, "sum_squares", "sum_absolute"}
+    contract = {name for name in OpSet.__abstractmethods__ if name not in ("describe", "finish")}
+    assert contract == said | {"convolution"}
+
+
+@pytest.mark.opencl
+@pytest.mark.parametrize("op", HOSTED)
+def test_ops_without_a_kernel(ops: OpenCLOps, caplog: pytest.LogCaptureFixture, op: str) -> None:
+    with caplog.at_level(logging.INFO, "barista.ops.hosted"):
+        first, second = HOSTED[op](ops), HOSTED[op](ops)
+    assert first.space is HOST
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{op} runs on the host: the opencl op set has no kernel for it"]
+    assert [(p.op, p.where) for p in ops.placement] == [(op, "host")] * 2
+    assert first is not second
+
+
+@pytest.mark.opencl
+def test_blobs_move_to_the_host_and_back_by_themselves(ops: OpenCLOps) -> None:
+    x = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]])
+    scores, result, labels = tensor(x), empty(), tensor([1, 2])
+    doubled = empty(2, 3)
+    ops.elementwise("y = 2 * x", ("x", "y"), 6).run({"x": scores, "y": doubled})
+    assert doubled.memory.spaces == {ops.space}
+    before = ops.space.bytes_out
+    ops.accuracy(AxisGeometry(2, 3, 1), 1, None).forward(doubled, labels, result, None)
+    assert ops.space.bytes_out - before == 2 * 3 * 4
+    assert host(result) == 0.5
+    assert doubled.memory.spaces == {ops.space, HOST}
+
+
+@pytest.mark.opencl
+def test_the_report_is_a_table_of_what_is_in_use(ops: OpenCLOps) -> None:
+    gemm = ops.gemm(GemmShape(5, 20, 7), False, True)
+    accuracy = ops.accuracy(AxisGeometry(2, 3, 1), 1, None)
+    lines = ops.placement_report().splitlines()
+    assert lines[0].split() == ["op", "shape", "where", "variant", "workspace", "bytes"]
+    assert lines[1].startswith("gemm      M=5 N=20 K=7  OpenCL device ")
+    assert lines[1].endswith(str(gemm.workspace_bytes))
+    assert lines[2].split() == ["accuracy", "(2,", "3,", "1)", "host", "-", "0"]
+    assert len({line.index(word) for line, word in zip(lines, ("where", "OpenCL", "host"), strict=True)}) == 1
+    del gemm
+    gc.collect()
+    assert [p.op for p in ops.placement] == ["accuracy"]
+    assert accuracy.space is HOST

@@ -1,0 +1,267 @@
+"""The OpenCL runtime: choosing devices, building programs, moving memory, and what it says when it fails."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from opencl_device import open_opencl
+
+from barista.errors import DeviceError, UnsupportedError
+from barista.ops.cpu import CpuOps
+from barista.ops.opencl import OpenCLOps
+from barista.runtime import devices, pocl
+from barista.runtime.context import Context
+from barista.runtime.driver import cl
+from barista.runtime.errors import code_name, device_error
+from barista.runtime.kernel import Kernel
+from barista.runtime.space import OpenCLSpace
+
+pytestmark = pytest.mark.opencl
+
+
+@pytest.fixture(scope="module")
+def context() -> Context:
+    return open_opencl().context
+
+
+@pytest.fixture(scope="module")
+def space(context: Context) -> OpenCLSpace:
+    return OpenCLSpace(context)
+
+
+# ---- choosing -------------------------------------------------------------------------------
+
+def fake(name: str, bit: int, platform: str = "Acme OpenCL") -> Any:
+    return SimpleNamespace(name=name, type=bit, platform=SimpleNamespace(name=platform), max_compute_units=4,
+                           global_mem_size=1 << 30)
+
+
+def failure(kind: Any, routine: str, code: int) -> Any:
+    """An error as pyopencl raises it."""
+    return kind(cl._cl._ErrorRecord(routine, code, ""))
+
+
+CPU = fake("cpu-Ryzen", cl.device_type.CPU, "Portable Computing Language")
+GPU = fake("GeForce", cl.device_type.GPU)
+CARD = fake("Alveo", cl.device_type.ACCELERATOR, "Xilinx")
+
+
+@pytest.mark.parametrize(("found", "wanted", "expected"), [
+    ([CPU, CARD, GPU], None, GPU),
+    ([CPU, CARD], None, CARD),
+    ([CPU], None, CPU),
+    ([CPU, GPU], "0", CPU),
+    ([CPU, GPU], "1", GPU),
+    ([CPU, GPU, CARD], "alveo", CARD),
+    ([GPU, CPU], "portable", CPU),
+])
+def test_choose(monkeypatch: pytest.MonkeyPatch, found: list[Any], wanted: str | None, expected: Any) -> None:
+    monkeypatch.setattr(devices, "all_devices", lambda: found)
+    assert devices.choose(wanted) is expected
+
+
+@pytest.mark.parametrize(("wanted", "problem"), [("7", "OpenCL device 7 does not exist"),
+                                                 ("radeon", "has 'radeon' in its name")])
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, wanted: str, problem: str) -> None:
+    monkeypatch.setattr(devices, "all_devices", lambda: [CPU, GPU])
+    with pytest.raises(DeviceError, match=problem) as caught:
+        devices.choose(wanted)
+    assert "0: cpu-Ryzen (Portable Computing Language), CPU, 4 compute units, 1024 MiB" in str(caught.value)
+    assert "1: GeForce (Acme OpenCL), GPU" in str(caught.value)
+
+
+def test_no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> list[Any]:
+        raise failure(cl.LogicError, "clGetPlatformIDs", -1001)
+
+    monkeypatch.setattr(devices.cl, "get_platforms", none)
+    with pytest.raises(DeviceError, match=r"no OpenCL platform was found \(PLATFORM_NOT_FOUND_KHR\); "
+                                          r"run: pip install 'barista-caffe\[opencl\]', which brings PoCL"):
+        Context()
+
+
+def test_a_platform_without_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> list[Any]:
+        raise failure(cl.RuntimeError, "clGetDeviceIDs", -1)
+
+    monkeypatch.setattr(devices.cl, "get_platforms", lambda: [SimpleNamespace(name="Empty", get_devices=none)])
+    with pytest.raises(DeviceError, match=r"no OpenCL device was found on the platform\(s\) Empty; run: pip"):
+        devices.all_devices()
+
+
+def test_without_pyopencl_the_extra_is_named() -> None:
+    code = ("import sys; sys.modules['pyopencl'] = None\n"
+            "from barista.compose import make_ops\nmake_ops('opencl')")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert ("MissingExtraError: the OpenCL backend needs the package 'pyopencl', which is not installed; "
+            "run: pip install 'barista-caffe[opencl]'") in run.stderr
+
+
+def test_pocl_threads_are_pinned_before_it_loads() -> None:
+    code = ("import os; os.environ.pop('POCL_AFFINITY', None); os.sched_getaffinity = lambda pid: {cores}\n"
+            "import barista.runtime.driver\nprint(os.environ.get('POCL_AFFINITY'))")
+    for cores, expected in (("set(range(os.cpu_count()))", "1"), ("{99}", "None")):
+        run = subprocess.run([sys.executable, "-c", code.format(cores=cores)], capture_output=True, text=True,
+                             check=True)
+        assert run.stdout.strip() == expected
+
+
+def test_float64_needs_the_device_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_opencl()
+    original = Context.__init__
+
+    def without(self: Context, device: str | None = None) -> None:
+        original(self, device)
+        self.has_fp64 = False
+
+    monkeypatch.setattr(Context, "__init__", without)
+    with pytest.raises(UnsupportedError, match=r"has no float64 \(cl_khr_fp64\); use float32, or the cpu backend"):
+        OpenCLOps(CpuOps(np.float64))
+    assert OpenCLOps(CpuOps(np.float32)).dtype == np.float32
+
+
+# ---- PoCL on young processors ---------------------------------------------------------------
+
+def structure(*words: int) -> Any:
+    return (ctypes.c_uint64 * 512)(*words)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_name_is_found_only_where_it_stands_in_full() -> None:
+    name, longer = ctypes.create_string_buffer(b"generic"), ctypes.create_string_buffer(b"generic-rv64")
+    garbage = [1, 8, 2**40 + 3, 2**47 - 8, 2**64 - 1, 0]
+    address = ctypes.addressof(name)
+    found = structure(*garbage, ctypes.addressof(longer), address)
+    assert pocl._find_name(ctypes.addressof(found)) == address
+    absent = structure(*garbage, ctypes.addressof(longer))
+    assert pocl._find_name(ctypes.addressof(absent)) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_processor_that_pocl_does_not_know_gets_the_name_of_one_it_contains(
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(pocl.platform, "machine", lambda: "x86_64")
+    rich = frozenset(("avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "rdrand", "abm", "popcnt", "sse2", "clzero"))
+    for flags, expected in ((rich, b"haswell"), (frozenset(("sse2", "avx2")), b"x86-64"), (frozenset(), b"generic")):
+        monkeypatch.setattr(pocl, "_processor_flags", lambda flags=flags: flags)
+        name = ctypes.create_string_buffer(b"generic")
+        holder = structure(ctypes.addressof(name))
+        device: Any = SimpleNamespace(int_ptr=ctypes.addressof(holder), type=cl.device_type.CPU,
+                                 platform=SimpleNamespace(name=pocl.PLATFORM))
+        with caplog.at_level(logging.INFO, "barista.runtime.pocl"):
+            pocl.name_processor(device)
+        assert name.value == expected
+    device.platform.name = "Acme OpenCL"
+    device.int_ptr = 0
+    pocl.name_processor(device)  # not PoCL: not looked at
+    assert [record.getMessage().rsplit(" ", 1)[1] for record in caplog.records] == ["haswell", "x86-64"]
+
+
+# ---- programs and kernels -------------------------------------------------------------------
+
+ADD = """__kernel void add(__global const float *x, __global float *y, const int step, const float v, const uint items)
+{ const uint id = get_global_id(0); if (id < items) y[id] = (x ? x[id] : 0) + step + v; }"""
+
+
+def test_a_program_is_built_once_for_its_text_and_macros(context: Context) -> None:
+    build = context.programs.build
+    first = build("add.cl", ADD, {"A": 1})
+    assert build("add.cl", ADD, {"A": 1}) is first
+    assert build("add.cl", ADD, {"A": 2}) is not first
+    assert build("add.cl", ADD + "\n", {"A": 1}) is not first
+
+
+def test_a_failed_build_keeps_the_log(context: Context) -> None:
+    with pytest.raises(DeviceError) as caught:
+        context.programs.build("bad.cl", "__kernel void f(__global float *y) { y[0] = nowhere; }", {"SIZE": 3})
+    text = str(caught.value)
+    assert text.startswith(f"bad.cl does not build on {context.name} with the options -DSIZE=3; the compiler says:\n")
+    assert "undeclared identifier 'nowhere'" in text
+
+
+def test_arguments_may_change_from_run_to_run(context: Context, space: OpenCLSpace) -> None:
+    kernel = Kernel(context, context.programs.build("add.cl", ADD), "add", "bbir", np.dtype(np.float32))
+    dtype = np.dtype(np.float32)
+    x, y, z = (space.allocate(300, dtype) for _ in range(3))
+    space.upload(np.arange(300, dtype=dtype), x)
+    result = np.full(300, -1, dtype)
+    space.upload(result, y)
+    kernel.run(0, x, y, 1, 0.5)
+    kernel.run(200, x, y, 1, 0.5)
+    kernel.run(300, None, z, 2, 0.5)
+    kernel.run(100, x, y, 3, 0.25)
+    space.download(y, result)
+    expected = np.concatenate([np.arange(100) + 3.25, np.arange(100, 200) + 1.5, np.full(100, -1)])
+    np.testing.assert_array_equal(result, expected)
+    space.download(z, result)
+    np.testing.assert_array_equal(result, np.full(300, 2.5))
+
+
+def test_errors_have_names() -> None:
+    assert code_name(-52) == "INVALID_KERNEL_ARGS"
+    error = device_error(failure(cl.MemoryError, "clEnqueueNDRangeKernel", -4), "kernel add over 8 work-items")
+    assert str(error) == ("kernel add over 8 work-items: clEnqueueNDRangeKernel failed with "
+                          "MEM_OBJECT_ALLOCATION_FAILURE (-4); the device is out of memory: lower the batch size")
+    other = device_error(failure(cl.RuntimeError, "clFinish", -12345), "waiting")
+    assert str(other) == "waiting: clFinish failed with unknown code -12345 (-12345)"
+
+
+def test_a_kernel_that_cannot_be_enqueued_says_which(context: Context, space: OpenCLSpace) -> None:
+    kernel = Kernel(context, context.programs.build("add.cl", ADD), "add", "bbir", np.dtype(np.float32))
+    kernel._group = (context.device.max_work_group_size * 4,)
+    x = space.allocate(1, np.dtype(np.float32))
+    with pytest.raises(DeviceError, match="kernel add over 1 work-items: clEnqueueNDRangeKernel failed with INVALID_"):
+        kernel.run(1, x, x, 1, 1.0)
+
+
+# ---- memory ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype", ["f", "u1", "i4"])
+@pytest.mark.parametrize("count", [0, 1, 1001])
+def test_what_is_uploaded_comes_back(space: OpenCLSpace, dtype: str, count: int) -> None:
+    values = np.arange(count).astype(dtype)
+    array = space.allocate(count, np.dtype(dtype))
+    host = values.copy()
+    space.upload(host, array)
+    host[:] = 0  # the host may be reused at once
+    back = np.zeros(count, dtype)
+    space.download(space.view(array, (count, 1)), back)
+    np.testing.assert_array_equal(back, values)
+
+
+def test_a_view_is_the_same_memory(space: OpenCLSpace) -> None:
+    array = space.allocate(12, np.dtype(np.float32))
+    view = space.view(array, (2, 5))
+    assert view.buffer is array.buffer
+    assert view.shape == (2, 5)
+    assert repr(view) == "DeviceArray(shape=(2, 5), dtype=float32)"
+    with pytest.raises(ValueError, match=r"shape \(13,\) does not fit into an array of \(12,\)"):
+        space.view(array, (13,))
+
+
+def test_an_array_beyond_the_device(space: OpenCLSpace, context: Context) -> None:
+    with pytest.raises(DeviceError, match=f"OpenCL device {context.name}: an array of {2**60} float32 .* exceeds the "
+                                          "limit of .* for one array; lower the batch size"):
+        space.allocate(2**60, np.dtype(np.float32))
+
+
+def test_copy_rows(space: OpenCLSpace) -> None:
+    values = np.arange(20, dtype=np.float32).reshape(4, 5)
+    source, target = space.allocate(20, values.dtype), space.allocate(28, values.dtype)
+    space.upload(values.reshape(-1), source)
+    space.upload(np.zeros(28, np.float32), target)
+    space.copy_rows(source, 5, 1, target, 7, 3, 2, 4)
+    space.copy_rows(source, 5, 0, target, 7, 0, 0, 4)
+    result = np.empty(28, np.float32)
+    space.download(target, result)
+    expected = np.zeros((4, 7))
+    expected[:, 3:5] = values[:, 1:3]
+    np.testing.assert_array_equal(result.reshape(4, 7), expected)
