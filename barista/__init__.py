@@ -29,6 +29,7 @@ TEST = 1
 
 if TYPE_CHECKING:
     from .layers import layer_types as layer_type_list
+    from .log import init_log
     from .net import Net
     from .solvers import (
         AdaDeltaSolver,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 # Names that are imported when first used, so that `import barista` stays quick.
 _LAZY = {
     "Net": ("barista.net", "Net"),
+    "init_log": ("barista.log", "init_log"),
     **{name: ("barista.solvers", name) for name in (
         "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "NesterovSolver", "RMSPropSolver", "SGDSolver", "Solver",
         "get_solver")},
@@ -85,5 +87,5 @@ __all__ = [
     "TEST", "TRAIN", "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "BaristaError", "BitstreamError", "DataError",
     "DeviceError", "MissingExtraError", "NesterovSolver", "Net", "NetError", "PrototxtError", "RMSPropSolver",
     "SGDSolver", "ShapeError", "SnapshotError", "Solver", "SolverError", "UnsupportedError", "__version__",
-    "get_solver", "layer_type_list", "set_mode_cpu", "set_mode_opencl", "set_random_seed",
+    "get_solver", "init_log", "layer_type_list", "set_mode_cpu", "set_mode_opencl", "set_random_seed",
 ]

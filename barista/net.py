@@ -64,7 +64,7 @@ class Net:
     ----------
     param : the definition, or the path of a prototxt file
     phase : TRAIN or TEST; None takes the definition's own state
-    weights : path of a caffemodel to copy parameters from
+    weights : path of a caffemodel to copy parameters from; Caffe: it may also stand before the phase
     ops : the op set that computes; None takes that of the current mode
     level, stages : the rest of the state that include and exclude rules look at
 
@@ -81,9 +81,15 @@ class Net:
     NetError, ShapeError : the definition does not make a net; the message names the layer
     """
 
-    def __init__(self, param: NetParameter | str | os.PathLike[str], phase: int | None = None,
-                 weights: str | os.PathLike[str] | None = None, *, ops: OpSet | None = None,
+    def __init__(self, param: NetParameter | str | os.PathLike[str],
+                 phase: int | str | os.PathLike[str] | None = None,
+                 weights: str | os.PathLike[str] | int | None = None, *, ops: OpSet | None = None,
                  level: int = 0, stages: Sequence[str] = ()) -> None:
+        if isinstance(phase, str | os.PathLike) or isinstance(weights, int):
+            phase, weights = weights, phase
+        if not isinstance(phase, int | None) or isinstance(weights, int):
+            raise NetError(f"a net takes its definition, a phase (TRAIN or TEST) and weights; got {phase!r} for the "
+                           f"phase and {weights!r} for the weights")
         definition = NetParameter()
         definition.CopyFrom(param if isinstance(param, NetParameter) else read_net(os.fspath(param)))
         if phase is not None:
@@ -118,9 +124,12 @@ class Net:
             raise
         self._plan_backward()
         self._zero = [self.ops.elementwise("g = 0", ("g",), p.blob.count) for p in self.learnable]
-        used = {name for layer in self.param.layer for name in layer.bottom}
-        made = {name for names in self._top_names for name in names}
-        self.outputs = sorted(made - used)
+        # An in-place layer uses its blob up and makes it again. Caffe: the top that a loss leaves out is no output.
+        available: set[str] = set()
+        for layer_param in self.param.layer:
+            available.difference_update(layer_param.bottom)
+            available.update(layer_param.top)
+        self.outputs = sorted(available)
         if weights is not None:
             self.copy_from(weights)
 

@@ -47,7 +47,7 @@ __kernel void max_forward(__global const real *restrict x, __global real *restri
     for (int h = h0; h < h1; h++)
         for (int w = w0; w < w1; w++) {
             const real other = plane[h * W + w];
-            const int larger = other > value;
+            const int larger = (other > value) | (other != other);  // NaN comes through
             best = larger ? h * W + w : best;
             value = larger ? other : value;
         }

@@ -7,7 +7,7 @@
 #define REAL float            // element type: float, or double where the device has cl_khr_fp64
 #endif
 #ifndef SMALLEST
-#define SMALLEST 1.17549435e-38f  // probabilities below count as this: the smallest normal number of REAL
+#define SMALLEST 1.17549435e-38f  // probabilities below count as this; above 0, Caffe's is FLT_MIN
 #endif
 
 typedef REAL real;
@@ -18,7 +18,7 @@ typedef REAL real;
 #define BATCH_SIZE 2  // outer
 #define NONE 3        // 1
 #ifndef NORMALIZATION
-#define NORMALIZATION VALID
+#define NORMALIZATION VALID  // one of the four
 #endif
 #ifndef IGNORES
 #define IGNORES 0     // 1: columns with the label ignore_label count nothing; 0: every label is a class

@@ -16,6 +16,8 @@ from barista.ops.base import AxisGeometry, LossRule, OpSet, PoolingGeometry
 from barista.ops.cpu import CpuOps
 from barista.ops.opencl import OpenCLOps, convolution
 from barista.ops.opencl.gemm import PACK_ROWS, TILE_M, tile_n
+from barista.resources import find
+from barista.runtime.driver import cl
 
 pytestmark = pytest.mark.opencl
 
@@ -313,6 +315,16 @@ def test_max_pooling(ops: OpenCLOps, rng: np.random.Generator, case: str, ties: 
     np.testing.assert_array_equal(host(tmask), mask)
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_max_pooling_lets_nan_through(ops: OpenCLOps, place: int) -> None:
+    x = np.arange(4.0)
+    x[place] = math.nan
+    y, mask = empty(1), empty(1)
+    ops.max_pooling(PoolingGeometry(1, 1, (2, 2), (2, 2), (2, 2), (0, 0), (1, 1))).forward(tensor(x), y, mask)
+    assert math.isnan(float(host(y)[0]))
+    assert host(mask)[0] == place
+
+
 @pytest.mark.parametrize("case", POOLINGS)
 def test_average_pooling(ops: OpenCLOps, rng: np.random.Generator, case: str) -> None:
     g = PoolingGeometry(*POOLINGS[case])
@@ -474,6 +486,12 @@ def test_join(ops: OpenCLOps, rng: np.random.Generator, outer: int, sizes: list[
 
 
 # ---- all of them ----------------------------------------------------------------------------
+
+@pytest.mark.parametrize("file", sorted(path.name for path in find("opencl_kernels").glob("*.cl")))
+def test_kernel_files_compile_as_they_stand(ops: OpenCLOps, file: str) -> None:
+    program = ops.context.programs.build(file, find("opencl_kernels", file).read_text())
+    assert program.get_build_info(ops.context.device, cl.program_build_info.LOG).strip() == ""
+
 
 def test_results_are_the_same_each_time(ops: OpenCLOps, rng: np.random.Generator) -> None:
     g = ConvolutionGeometry(9, 3, 8, (20, 20), (3, 3), (1, 1), (1, 1), (1, 1))

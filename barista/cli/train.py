@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from typing import Any
 
 from ..frontends.prototxt import read_solver
@@ -49,8 +50,10 @@ def run(args: argparse.Namespace) -> None:
     if args.snapshot is not None and args.weights is not None:
         raise UsageError("give --snapshot to resume training or --weights to finetune, not both")
     lenient = args.ignore_unknown_fields
-    ops = open_ops(args, "caffe.cpp:197", read_solver(args.solver, ignore_unknown_fields=lenient))
-    with get_solver(args.solver, ops=ops, ignore_unknown_fields=lenient, **overrides(args)) as solver:
+    param = read_solver(args.solver, ignore_unknown_fields=lenient)
+    ops = open_ops(args, "caffe.cpp:197", param)
+    with get_solver(param, ops=ops, ignore_unknown_fields=lenient, folder=os.path.dirname(args.solver),
+                    **overrides(args)) as solver:
         if args.snapshot is not None:
             logger.info("Resuming from %s", args.snapshot, extra={"origin": "caffe.cpp:229"})
             solver.restore(args.snapshot)

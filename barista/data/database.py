@@ -200,7 +200,7 @@ class Cursor:
     def _advance(self) -> None:
         self._position += 1
         if not self._cursor.next():
-            logger.info("Restarting data prefetching from start.")
+            logger.info("Restarting data prefetching from start.", extra={"origin": "data_layer.cpp:73"})
             self._cursor.first()
             self._position = 0
             self.restarts += 1

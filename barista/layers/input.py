@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ from ..proto.caffe_pb2 import DataParameter, FillerParameter
 from .base import Bottoms, Count, Layer, Tops, exactly, register
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @register("Input")
@@ -96,6 +99,10 @@ class Data(Layer):
             self.feeder = self._open(param)
         except DataError as error:
             raise DataError(f"{self.name} (Data): {error}") from None
+        # Caffe's own lines, which tools look for.
+        log.info("Opened %s %s", DataParameter.DB.Name(param.backend).lower(), param.source,
+                 extra={"origin": "db_lmdb.cpp:35"})
+        log.info("output data size: %s", ",".join(map(str, self.feeder.shape)), extra={"origin": "data_layer.cpp:45"})
         top[0].reshape(*self.feeder.shape)
         if len(top) > 1:
             top[1].reshape(param.batch_size)

@@ -52,7 +52,7 @@ class AdamSolver(Solver):
 
 
 def get_solver(param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | None = None,
-               ignore_unknown_fields: bool = False, **overrides: Any) -> Solver:
+               ignore_unknown_fields: bool = False, folder: str | None = None, **overrides: Any) -> Solver:
     """Make the solver that a prototxt file or message defines (pycaffe).
 
     Parameters
@@ -60,6 +60,7 @@ def get_solver(param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | 
     param : the definition, or the path of its file
     ops : the op set of all nets; None takes that of the current mode
     ignore_unknown_fields : skip what a fork added to the files, with a warning
+    folder : where files are looked for that the current folder lacks; None takes that of the solver's file
     overrides : fields of the definition to replace, such as ``max_iter=100``; None clears one
     """
-    return Solver(param, ops=ops, ignore_unknown_fields=ignore_unknown_fields, **overrides)
+    return Solver(param, ops=ops, ignore_unknown_fields=ignore_unknown_fields, folder=folder, **overrides)

@@ -19,27 +19,28 @@ _LEAST = {"average_loss": 1, "iter_size": 1, "display": 0, "snapshot": 0, "test_
 
 def read_definition(param: SolverParameter | str | os.PathLike[str],
                     overrides: Mapping[str, Any],
-                    ignore_unknown_fields: bool = False) -> tuple[SolverParameter, str | None]:
-    """Return a solver's definition, a copy, and the folder of its file (None for a message).
+                    ignore_unknown_fields: bool = False,
+                    folder: str | None = None) -> tuple[SolverParameter, str | None]:
+    """Return a solver's definition, a copy, and the folder in which its files may lie too.
 
     Parameters
     ----------
     overrides : fields of SolverParameter to replace; None clears one
     ignore_unknown_fields : skip what a fork added to the file, with a warning
+    folder : given back where it is not None; otherwise that of the file, None for a message
 
     Raises
     ------
     PrototxtError : the file cannot be read
     SolverError : an unknown field, or a value that does not fit
     """
-    folder: str | None = None
     if isinstance(param, SolverParameter):
         result = SolverParameter()
         result.CopyFrom(param)
         upgrade_solver(result)
     else:
         result = read_solver(os.fspath(param), ignore_unknown_fields=ignore_unknown_fields)
-        folder = os.path.dirname(os.fspath(param))
+        folder = folder if folder is not None else os.path.dirname(os.fspath(param))
     for name, value in overrides.items():
         _replace(result, name, value)
     for name, least in _LEAST.items():

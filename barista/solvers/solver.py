@@ -54,6 +54,7 @@ class Solver:
     param : the definition, or the path of its prototxt file
     ops : the op set of all nets; None takes that of the current mode
     ignore_unknown_fields : skip what a fork added to the files, with a warning
+    folder : where files are looked for that the current folder lacks; None takes that of the solver's file
     overrides : fields of the definition to replace, such as ``max_iter=100``
 
     Attributes
@@ -75,11 +76,11 @@ class Solver:
     type: ClassVar[str | None] = None
 
     def __init__(self, param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | None = None,
-                 ignore_unknown_fields: bool = False, **overrides: Any) -> None:
+                 ignore_unknown_fields: bool = False, folder: str | None = None, **overrides: Any) -> None:
         if self.type is not None:
             # Caffe: a class that names a solver counts, not the field.
             overrides["type"] = self.type
-        self.param, self._folder = read_definition(param, overrides, ignore_unknown_fields)
+        self.param, self._folder = read_definition(param, overrides, ignore_unknown_fields, folder)
         info("solver.cpp:45", "Initializing solver from parameters: \n%s", to_text(self.param).rstrip())
         self._rate = LearningRate(self.param)
         if self.param.snapshot:
