@@ -6,10 +6,11 @@ then walk back from the losses to find which gradients are needed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ import numpy.typing as npt
 from . import rng
 from .blob import HOST, Blob
 from .compose import default_ops
-from .errors import NetError, ShapeError, SnapshotError, nearest
+from .errors import DataError, NetError, ShapeError, SnapshotError, nearest
 from .frontends.prototxt import read_net, to_text
 from .layers import Layer, check_counts, make_layer
-from .net_graph import filter_net, insert_splits
+from .net_graph import Step, filter_net, insert_splits, plan_backward
 from .ops.base import OpSet
-from .proto.blobs import array_to_blob, blob_shape, blob_to_array
+from .proto.blobs import array_to_blob, blob_shape, blob_to_array, significant
 from .proto.caffe_pb2 import BlobProto, LayerParameter, NetParameter, NetState, ParamSpec, Phase
 
 log = logging.getLogger(__name__)
@@ -164,8 +165,9 @@ class Net:
         self._bottoms.append(bottom)
         self._tops.append(top)
         self._top_names.append(names)
-        layer.setup(bottom, top)
-        layer.reshape(bottom, top)
+        with _said_by(layer):
+            layer.setup(bottom, top)
+            layer.reshape(bottom, top)
         self._shapes.append([blob.shape for blob in bottom])
         self._set_loss_weights(layer, top)
         self._add_params(layer)
@@ -230,37 +232,14 @@ class Net:
         blob.grad.share(owner.blob.grad)
 
     def _plan_backward(self) -> None:
-        """Find which layers and which bottoms need a gradient (Caffe: Net::Init)."""
-        needed: set[str] = set()
-        self._layer_needs: list[bool] = []
-        self.propagate_down: list[list[bool]] = []
-        for layer, names in zip(self.layers, self._top_names, strict=True):
-            given = list(layer.param.propagate_down)
-            from_below = [name in needed for name in layer.param.bottom]
-            # Caffe: propagate_down: true by itself makes no layer run backward; force_backward does.
-            needs = any(from_below) or any(layer.param_propagate_down)
-            self._layer_needs.append(needs)
-            self.propagate_down.append(given or from_below)
-            if needs:
-                needed.update(names)
-        under_loss: set[str] = set()
-        skipped: set[str] = set()
-        for i in reversed(range(len(self.layers))):
-            layer, names, down = self.layers[i], self._top_names[i], self.propagate_down[i]
-            contributes = any(layer.loss_weights) or any(name in under_loss for name in names)
-            if all(name in skipped for name in names) or not contributes:
-                self._layer_needs[i] = False
-                down = self.propagate_down[i] = [False] * len(down)
-            for name, wanted in zip(layer.param.bottom, down, strict=True):
-                if contributes:
-                    under_loss.add(name)
-                if not wanted:
-                    skipped.add(name)
+        """Ask the graph which layers run backward, and tell the layers what they need."""
+        steps = [Step(bottoms=list(layer.param.bottom), tops=names, given=list(layer.param.propagate_down),
+                      learns=any(layer.param_propagate_down), loss=any(layer.loss_weights),
+                      forceable=[layer.allow_force_backward(j) for j in range(len(layer.param.bottom))])
+                 for layer, names in zip(self.layers, self._top_names, strict=True)]
+        self._layer_needs, self.propagate_down = plan_backward(steps, self.param.force_backward)
         if self.param.force_backward:
-            for i, layer in enumerate(self.layers):
-                self._layer_needs[i] = True
-                self.propagate_down[i] = [wanted or layer.allow_force_backward(j)
-                                           for j, wanted in enumerate(self.propagate_down[i])]
+            for layer in self.layers:
                 layer.param_propagate_down = [True] * len(layer.blobs)
 
     # ---- running ----------------------------------------------------------------------------
@@ -274,7 +253,8 @@ class Net:
         shapes = [blob.shape for blob in self._bottoms[index]]
         if shapes != self._shapes[index]:
             layer, top = self.layers[index], self._tops[index]
-            layer.reshape(self._bottoms[index], top)
+            with _said_by(layer):
+                layer.reshape(self._bottoms[index], top)
             self._shapes[index] = shapes
             self._seed_losses(layer, top)
 
@@ -282,7 +262,8 @@ class Net:
         """Run the layers `start` to `end` (inclusive, None: the last) without reading anything back."""
         for index in range(start, len(self.layers) if end is None else end + 1):
             self._reshape_layer(index)
-            self.layers[index].forward(self._bottoms[index], self._tops[index])
+            with _said_by(self.layers[index]):
+                self.layers[index].forward(self._bottoms[index], self._tops[index])
 
     def backward_pass(self, start: int | None = None, end: int = 0) -> None:
         """Run the backward passes of the layers `start` (None: the last) down to `end`."""
@@ -454,6 +435,18 @@ class Net:
         return result
 
 
+@contextlib.contextmanager
+def _said_by(layer: Layer) -> Iterator[None]:
+    """Let an error that arises below the layer, where no names are known, say which layer it was."""
+    try:
+        yield
+    except (ShapeError, DataError) as error:
+        who = f"{layer.name} ({layer.type}): "
+        if str(error).startswith(who):
+            raise
+        raise type(error)(f"{who}{error}") from error
+
+
 def _has_values(proto: BlobProto) -> bool:
     return bool(proto.data or proto.double_data)
 
@@ -478,13 +471,6 @@ def _check_shapes(layer: str, blobs: Sequence[Blob], shapes: Sequence[tuple[int,
     if len(blobs) != len(shapes):
         raise kind(f"layer {layer!r} has {len(blobs)} parameter blob(s), {source} has {len(shapes)} for it")
     for index, (blob, shape) in enumerate(zip(blobs, shapes, strict=True)):
-        if _squeeze(blob.shape) != _squeeze(shape):
+        if significant(blob.shape) != significant(shape):
             raise kind(f"layer {layer!r}: parameter {index} has shape {blob.shape}, {source} has {tuple(shape)}; "
                        "rename the layer to leave it untouched")
-
-
-def _squeeze(shape: Sequence[int]) -> tuple[int, ...]:
-    sizes = list(shape)
-    while sizes and sizes[0] == 1:
-        sizes.pop(0)
-    return tuple(sizes)

@@ -1,10 +1,11 @@
-"""The graph of a net, on the definition alone: which layers a state keeps, and where splits go.
+"""The graph of a net: which layers a state keeps, where splits go, and which layers run backward.
 
-Pure functions from NetParameter to NetParameter, as Caffe's FilterNet and InsertSplits.
+Pure functions on definitions and names, as Caffe's FilterNet, InsertSplits and the end of Net::Init.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -122,7 +123,63 @@ def insert_splits(net: NetParameter) -> NetParameter:
             split.top.extend(f"{split.name}_{k}" for k in range(count))
             weight = weights.get((i, j), 0.0)
             if weight:
-                del layer.loss_weight[:]
+                # Caffe clears it, upon which a loss layer takes its default of 1 and is counted twice.
+                layer.loss_weight[j] = 0
                 split.loss_weight.extend([weight] + [0.0] * (count - 1))
                 taken[i, j] += 1
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What the backward plan must know of one layer.
+
+    Attributes
+    ----------
+    bottoms, tops : names of its blobs
+    given : its propagate_down fields, one a bottom, or none
+    learns : whether it has a parameter that is to be learnt
+    loss : whether a top of it counts in the loss
+    forceable : for each bottom, whether force_backward may ask for its gradient
+    """
+
+    bottoms: Sequence[str]
+    tops: Sequence[str]
+    given: Sequence[bool]
+    learns: bool
+    loss: bool
+    forceable: Sequence[bool]
+
+
+def plan_backward(steps: Sequence[Step], force: bool) -> tuple[list[bool], list[list[bool]]]:
+    """Find which layers run backward, and for which of their bottoms.
+
+    Caffe: ``propagate_down: true`` by itself makes no layer run backward; `force` (force_backward) does.
+    """
+    runs: list[bool] = []
+    down: list[list[bool]] = []
+    needed: set[str] = set()
+    for step in steps:
+        from_below = [name in needed for name in step.bottoms]
+        runs.append(any(from_below) or step.learns)
+        down.append(list(step.given) or from_below)
+        if runs[-1]:
+            needed.update(step.tops)
+    under_loss: set[str] = set()
+    skipped: set[str] = set()
+    for i in reversed(range(len(steps))):
+        step = steps[i]
+        contributes = step.loss or any(name in under_loss for name in step.tops)
+        if all(name in skipped for name in step.tops) or not contributes:
+            runs[i] = False
+            down[i] = [False] * len(down[i])
+        for name, wanted in zip(step.bottoms, down[i], strict=True):
+            if contributes:
+                under_loss.add(name)
+            if not wanted:
+                skipped.add(name)
+    if force:
+        runs = [True] * len(steps)
+        down = [[wanted or may for wanted, may in zip(wants, step.forceable, strict=True)]
+                for wants, step in zip(down, steps, strict=True)]
+    return runs, down

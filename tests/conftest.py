@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,16 @@ GOLDEN = Path(__file__).parent / "golden"
 def _seeded() -> None:
     """Every test starts the random generators anew."""
     rng.set_seed(1)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_again() -> Iterator[None]:
+    """Commands set up the log of the process: take it down again, so that other tests see the library as it is."""
+    logger = logging.getLogger("barista")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

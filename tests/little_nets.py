@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 def layer(type_: str, bottom: str = "x", top: str = "y", more: str = "", name: str = "layer") -> str:
     """Prototxt of one layer; `bottom` and `top` are names with blanks between them."""
     lines = [f"bottom: '{b}'" for b in bottom.split()] + [f"top: '{t}'" for t in top.split()]
-    return f"layer {{ name: '{name}' type: '{type_}' {' '.join(lines)} {more} }}"
+    return f"\nlayer {{ name: '{name}' type: '{type_}' {' '.join(lines)} {more} }}"
 
 
 def inputs(**shapes: Shape) -> str:

@@ -232,6 +232,22 @@ def test_gradient(name: str, cpu64: CpuOps) -> None:
     check_gradients(CASES[name], cpu64)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_of_bottoms_are_overwritten(name: str, cpu64: CpuOps) -> None:
+    """Whatever stood there, a second backward pass gives the same."""
+    case = CASES[name]
+    net = case.net(cpu64)
+    probe = Probe(net, case.dead)
+    probe.backward()
+    wanted = [blob for blob in case.inputs if blob not in case.fixed]
+    first = {blob: net.blobs[blob].diff.copy() for blob in wanted}
+    for blob in wanted:
+        net.blobs[blob].diff[...] = np.nan
+    probe.backward()
+    for blob in wanted:
+        np.testing.assert_array_equal(net.blobs[blob].diff, first[blob])
+
+
 # Layers without a gradient, each with its reason; all others must stand in the table above.
 WITHOUT_GRADIENT = {
     "Input": "the caller fills it", "Data": "reads a database", "DummyData": "filled by fillers",
@@ -300,6 +316,19 @@ def test_prelu_in_place_with_negative_slope(cpu64: CpuOps) -> None:
     net = case.net(cpu64)
     assert (net.params["inplace"][0].data < 0).any()
     check_gradients(case, cpu64)
+
+
+@pytest.mark.parametrize(("type_", "more", "slope"), [
+    ("ReLU", "", 0.0), ("ReLU", "relu_param { negative_slope: 0.25 }", 0.25), ("PReLU", "", 0.25),
+    ("ELU", "elu_param { alpha: 0.5 }", 0.5)])
+def test_gradient_at_zero_is_that_of_the_negative_side(type_: str, more: str, slope: float, cpu64: CpuOps) -> None:
+    """As in Caffe."""
+    net = Case(layer(type_, more=more), {"x": (1, 2)}, param=None).net(cpu64)
+    net.blobs["x"].data[...] = 0
+    net.forward_pass()
+    net.blobs["y"].diff[...] = [1, -2]
+    net.backward_pass()
+    np.testing.assert_array_equal(net.blobs["x"].diff, [[slope, -2 * slope]])
 
 
 # ---- accumulation -----------------------------------------------------------------------------------------

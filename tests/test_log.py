@@ -5,30 +5,17 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 from tqdm import tqdm
 
 from barista.errors import BaristaError
-from barista.log import GlogHandler, init_log
+from barista.log import init_log
 
 LINE = re.compile(r"^(?P<level>[IWEF])(?P<date>\d{8}) (?P<time>\d\d:\d\d:\d\d\.\d{6}) +(?P<thread>\d+) "
                   r"(?P<origin>[\w.]+:\d+)\] (?P<text>.*)$")
 
 logger = logging.getLogger("barista.test_log")
-
-
-@pytest.fixture(autouse=True)
-def quiet_again() -> Iterator[None]:
-    """Take the handler off again, so that other tests see the library as it is."""
-    root = logging.getLogger("barista")
-    level = root.level
-    yield
-    for handler in list(root.handlers):
-        if isinstance(handler, GlogHandler):
-            root.removeHandler(handler)
-    root.setLevel(level)
 
 
 def written(*records: tuple[int, str, dict[str, str]], level: str | int = "debug") -> list[str]:

@@ -110,16 +110,20 @@ def test_one_layer_that_uses_a_blob_twice(cpu: CpuOps) -> None:
 
 
 def test_loss_weight_moves_to_the_split(cpu: CpuOps) -> None:
-    text = CLASSIFIER.replace("name: 'loss' type: 'SoftmaxWithLoss'", "name: 'loss' type: 'SoftmaxWithLoss' "
-                              "loss_weight: 3") + layer("Power" if False else "Scale", "loss", "s",
-                                                        "scale_param { num_axes: 0 }", "scale")
+    text = (CLASSIFIER.replace("type: 'SoftmaxWithLoss'", "type: 'SoftmaxWithLoss' loss_weight: 3")
+            + layer("Scale", "loss", "scaled", "scale_param { num_axes: 0 }", "scale"))
     net = quiet(text, cpu)
     assert "loss_loss_0_split" in net.layer_names
     weights = net.blob_loss_weights
     assert {name: weight for name, weight in weights.items() if weight} == {"loss_loss_0_split_0": 3}
-    fill(net)
-    net.forward_pass()
+    assert list(net.layers[-1].param.bottom) == ["loss_loss_0_split_1"]
+    plain = quiet(CLASSIFIER, cpu)
+    for item, other in zip(plain.learnable, net.learnable, strict=False):
+        item.blob.data[...] = other.blob.data
+    backward(net)
+    backward(plain)
     assert net.loss() == pytest.approx(3 * float(net.blobs["loss"].data), rel=1e-6)
+    np.testing.assert_allclose(net.params["h"][0].diff, 3 * plain.params["h"][0].diff, rtol=1e-5, atol=1e-7)
 
 
 def test_outputs_are_what_no_layer_uses_sorted(cpu: CpuOps) -> None:
@@ -196,10 +200,17 @@ def test_lr_mult_0_stops_backward_below(cpu: CpuOps) -> None:
     assert net.params["f"][0].diff.any()
 
 
-def test_lr_mult_0_of_one_parameter(cpu: CpuOps) -> None:
-    net = quiet(CLASSIFIER.replace("bottom: 'x' top: 'h'", "bottom: 'x' top: 'h' param { lr_mult: 0 }"), cpu)
+@pytest.mark.parametrize("frozen", [0, 1])
+@pytest.mark.parametrize("text", [
+    ip("x", "y", name="layer"),
+    layer("Convolution", more="convolution_param { num_output: 2 kernel_size: 1 weight_filler { type: 'xavier' } }"),
+    layer("Deconvolution", more="convolution_param { num_output: 2 kernel_size: 1 weight_filler { type: 'xavier' } }"),
+    layer("Scale", more="scale_param { bias_term: true }")])
+def test_lr_mult_0_of_one_parameter(text: str, frozen: int, cpu: CpuOps) -> None:
+    specs = "".join(f" param {{ lr_mult: {int(index != frozen)} }}" for index in range(2))
+    net = quiet(inputs(x=(2, 3, 2, 2)) + text.replace("top: 'y'", f"top: 'y' loss_weight: 1 {specs}"), cpu)
     backward(net)
-    assert [blob.diff.any() for blob in net.params["h"]] == [False, True]
+    assert [blob.diff.any() for blob in net.params["layer"]] == [index != frozen for index in range(2)]
 
 
 def test_propagate_down_false_cuts(cpu: CpuOps) -> None:
@@ -246,6 +257,14 @@ def test_loss_weight_on_any_layer(cpu64: CpuOps) -> None:
     assert net.loss() == pytest.approx(0.5 * net.blobs["y"].data.sum())
     np.testing.assert_allclose(net.params["y"][1].diff, [1.0] * 4)
     assert net.blob_loss_weights == {"x": 0.0, "y": 0.5}
+
+
+def test_loss_weight_follows_a_growing_top(cpu64: CpuOps) -> None:
+    net = quiet(inputs(x=(2, 3)) + ip("x", "y", 4, "loss_weight: 0.5"), cpu64)
+    net.blobs["x"].reshape(9, 3)
+    backward(net)
+    assert net.loss() == pytest.approx(0.5 * net.blobs["y"].data.sum())
+    np.testing.assert_allclose(net.params["y"][1].diff, [4.5] * 4)
 
 
 # ---- shared parameters ------------------------------------------------------------------------------------
@@ -393,6 +412,29 @@ def test_dummy_data(cpu: CpuOps) -> None:
     second = net.forward()
     assert (second["a"] == 5).all()  # Caffe: constants are filled once, all others each time
     assert (second["b"] != first["b"]).all()
+
+
+def test_running_statistics(cpu: CpuOps) -> None:
+    """Caffe: decaying sums of the mean, of the unbiased variance, and of 1, never divided in place."""
+    net = quiet(inputs(x=(4, 3, 2, 2)) + layer("BatchNorm", more="batch_norm_param { moving_average_fraction: 0.8 }"),
+                cpu)
+    mean, variance, count = np.zeros(3), np.zeros(3), 0.0
+    for seed in range(3):
+        fill(net, seed)
+        net.forward_pass()
+        x = net.blobs["x"].data.astype(np.float64)
+        mean = 0.8 * mean + x.mean(axis=(0, 2, 3))
+        variance = 0.8 * variance + x.var(axis=(0, 2, 3), ddof=1)
+        count = 0.8 * count + 1
+    for blob, truth in zip(net.params["layer"], (mean, variance, count), strict=True):
+        np.testing.assert_allclose(blob.data, np.broadcast_to(truth, blob.shape), rtol=1e-5)
+    test = quiet(inputs(x=(4, 3, 2, 2)) + layer("BatchNorm"), cpu, barista.TEST)
+    test.share_trained_layers_with(net)
+    fill(test)
+    test.forward_pass()
+    x = test.blobs["x"].data
+    expected = (x - (mean / count)[:, None, None]) / np.sqrt(variance / count + 1e-5)[:, None, None]
+    np.testing.assert_allclose(test.blobs["y"].data, expected, rtol=1e-4, atol=1e-5)
 
 
 # ---- precision and independence ---------------------------------------------------------------------------

@@ -12,10 +12,11 @@ import pytest
 import references as ref
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_info
+from tensors import got, numbers, put
+from threadpoolctl import threadpool_info, threadpool_limits
 from tolerances import assert_close
 
-from barista.blob import HOST, Tensor
+from barista.blob import Tensor
 from barista.errors import UnsupportedError
 from barista.gemm.shapes import ConvolutionGeometry, GemmShape
 from barista.ops.base import AxisGeometry, OpSet
@@ -24,25 +25,6 @@ from barista.ops.cpu.elementwise import CHUNK, PARALLEL
 from barista.ops.cpu.threads import Threads, split
 
 Array = npt.NDArray[Any]
-
-
-def put(ops: OpSet, array: npt.ArrayLike) -> Tensor:
-    """A tensor that holds `array`."""
-    values = np.asarray(array)
-    tensor = Tensor(values.shape, ops.dtype)
-    tensor.write(HOST)[...] = values
-    return tensor
-
-
-def got(tensor: Tensor) -> Array:
-    """What a tensor holds, by value."""
-    return np.array(tensor.read(HOST))
-
-
-def numbers(shape: tuple[int, ...], seed: int = 0) -> Array:
-    """Normal numbers of both signs in float32, some of them exactly 0."""
-    rng = np.random.default_rng(seed)
-    return (rng.normal(0, 1, shape) * (rng.random(shape) > 0.1)).astype(np.float32)
 
 
 # ---- gemm -------------------------------------------------------------------------------------------------
@@ -270,14 +252,19 @@ def test_error_waits_for_the_other_workers() -> None:
 
 
 def test_blas_is_single_threaded_inside_and_restored() -> None:
-    before = blas_threads()
-    assert before
     inside: list[list[int]] = []
     threads = Threads(2)
-    threads.run(lambda index, worker: inside.append(blas_threads()), 2)
-    threads.run_here(lambda index, worker: inside.append(blas_threads()), 1)
+    with threadpool_limits(2, "blas"):
+        before = blas_threads()
+        assert before and set(before) == {2}
+        threads.run(lambda index, worker: inside.append(blas_threads()), 2)
+        assert blas_threads() == before
+        threads.run_here(lambda index, worker: inside.append(blas_threads()), 1)
+        assert blas_threads() == before
+        with pytest.raises(ArithmeticError):
+            threads.run_here(lambda index, worker: 1 // 0, 1)
+        assert blas_threads() == before
     assert inside == [[1] * len(before)] * 3
-    assert blas_threads() == before
 
 
 @pytest.mark.parametrize("count", [0, -2])

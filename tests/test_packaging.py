@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
 import site
 import subprocess
@@ -22,7 +23,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a program and return what it prints; a failure shows its errors."""
     words = [str(part) for part in command]
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    # What the caller's PYTHONPATH names would be imported instead of what was installed.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 

@@ -155,12 +155,14 @@ def test_a_processor_that_pocl_does_not_know_gets_the_name_of_one_it_contains(
         name = ctypes.create_string_buffer(b"generic")
         holder = structure(ctypes.addressof(name))
         device: Any = SimpleNamespace(int_ptr=ctypes.addressof(holder), type=cl.device_type.CPU,
-                                 platform=SimpleNamespace(name=pocl.PLATFORM))
+                                 platform=SimpleNamespace(name=pocl.PLATFORM, version="OpenCL 3.0 PoCL 3.0-rc2"))
         with caplog.at_level(logging.INFO, "barista.runtime.pocl"):
             pocl.name_processor(device)
         assert name.value == expected
-    device.platform.name = "Acme OpenCL"
     device.int_ptr = 0
+    device.platform.version = "OpenCL 3.0 PoCL 6.0"
+    pocl.name_processor(device)  # a version that needs no help: not looked at
+    device.platform.name = "Acme OpenCL"
     pocl.name_processor(device)  # not PoCL: not looked at
     assert [record.getMessage().rsplit(" ", 1)[1] for record in caplog.records] == ["haswell", "x86-64"]
 

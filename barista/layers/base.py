@@ -24,7 +24,7 @@ from ..blob import HOST, Blob, Tensor
 from ..errors import NetError, ShapeError, nearest
 from ..fillers import fill
 from ..ops.base import OpSet
-from ..proto.blobs import blob_to_array
+from ..proto.blobs import blob_to_array, significant
 from ..proto.caffe_pb2 import FillerParameter, LayerParameter
 
 Bottoms = Sequence[Blob]
@@ -118,7 +118,7 @@ class Layer:
         index = len(self.blobs)
         if index < len(self.param.blobs):
             given = blob_to_array(self.param.blobs[index])
-            if given.size != blob.count:
+            if significant(given.shape) != significant(blob.shape):
                 raise self.error(f"parameter {index} needs shape {blob.shape} ({blob.count} numbers); "
                                  f"the definition carries shape {given.shape} ({given.size})")
             blob.value.write(HOST)[...] = given.reshape(blob.shape)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from ..blob import HOST
 from ..data.feeder import Feeder
 from ..data.transformer import Transformer
-from ..errors import DataError, NetError
+from ..errors import NetError
 from ..fillers import fill
 from ..proto.caffe_pb2 import DataParameter, FillerParameter
 from .base import Bottoms, Count, Layer, Tops, exactly, register
@@ -95,10 +95,7 @@ class Data(Layer):
             raise self.error("has no data_param.source; name the database", NetError)
         if param.batch_size < 1:
             raise self.error(f"data_param.batch_size is {param.batch_size}; give 1 or more", NetError)
-        try:
-            self.feeder = self._open(param)
-        except DataError as error:
-            raise DataError(f"{self.name} (Data): {error}") from None
+        self.feeder = self._open(param)
         # Caffe's own lines, which tools look for.
         log.info("Opened %s %s", DataParameter.DB.Name(param.backend).lower(), param.source,
                  extra={"origin": "db_lmdb.cpp:35"})
@@ -122,4 +119,5 @@ class Data(Layer):
             top[1].value.write(HOST)[...] = labels
 
     def close(self) -> None:
-        self.feeder.close()
+        if hasattr(self, "feeder"):  # a setup that failed has opened none
+            self.feeder.close()

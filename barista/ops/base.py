@@ -12,7 +12,9 @@ Conventions of every primitive
 - Arrays are C order, NCHW; all tensors of one primitive have the op set's dtype.
 - Gradients of parameters are *added to* (Caffe accumulates them over ``iter_size``
   and over shared layers); gradients of bottoms are *overwritten*.
-- Outputs may share memory with inputs only where the docstring says "in place".
+- Outputs may share memory with inputs only where the docstring says "in place".  A primitive therefore
+  asks for the arrays that it reads before those that it writes.
+- NaN passes through: a maximum or a pooled window with a NaN in it is NaN.
 """
 
 from __future__ import annotations
@@ -365,7 +367,8 @@ class OpSet(abc.ABC):
     def softmax_loss(self, geometry: AxisGeometry, rule: LossRule) -> Loss:
         """Cross entropy of probabilities x (already softmax) with labels (outer, inner).
 
-        Its gradient is with respect to the softmax's input: (x - one_hot) / normaliser.
+        Its gradient is with respect to the softmax's input: (x - one_hot) / normaliser.  A label that is no
+        class raises DataError, or makes the loss NaN where a device cannot raise.
         """
 
     @abc.abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,17 @@ def blob_shape(blob: BlobProto) -> tuple[int, ...]:
     if any(blob.HasField(name) for name in ("num", "channels", "height", "width")):
         return (blob.num, blob.channels, blob.height, blob.width)
     return tuple(blob.shape.dim)
+
+
+def significant(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without its leading axes of size 1, in which shapes of parameters are compared.
+
+    Caffe: old files give all parameters four axes.
+    """
+    sizes = list(shape)
+    while sizes and sizes[0] == 1:
+        sizes.pop(0)
+    return tuple(sizes)
 
 
 def blob_to_array(blob: BlobProto, diff: bool = False) -> npt.NDArray[Any]:

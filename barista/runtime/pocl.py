@@ -20,6 +20,8 @@ from .driver import cl
 log = logging.getLogger(__name__)
 
 PLATFORM = "Portable Computing Language"
+# The one version that is known to need help, and whose memory is known.
+_VERSION = "PoCL 3.0"
 
 # The name stands in a string of its own that a field of PoCL's device structure points to; the
 # structure is a few KiB and the field lies in its first part (offset 640 in PoCL 3.0).
@@ -41,9 +43,12 @@ def is_pocl(device: cl.Device) -> bool:
 def name_processor(device: cl.Device) -> None:
     """Give a PoCL device whose processor LLVM does not know the name of one that it contains.
 
-    Does nothing for other devices, on other systems, and where LLVM knows the processor.
+    Does nothing for other devices and versions, on other systems, and where LLVM knows the processor.
+    Where it does not, PoCL can build no kernel at all, so that nothing that worked can break.
     """
-    if not is_pocl(device) or platform.system() != "Linux" or platform.machine() != "x86_64":
+    if not is_pocl(device) or _VERSION not in device.platform.version:
+        return
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
         return
     address = _find_name(device.int_ptr)
     if address is None:

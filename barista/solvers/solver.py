@@ -281,7 +281,8 @@ class Solver:
         if not math.isfinite(loss):
             raise SolverError(f"training diverged: at iteration {self.iter} the loss is {loss:g}, with "
                               f"learning rate {self.lr:g}. {_first_not_finite(self.net)} Lower base_lr (to a "
-                              "tenth, say), check the scale of the input, or set clip_gradients; snapshots "
+                              "tenth, say), check the scale of the input and that every label is a class, or set "
+                              "clip_gradients; snapshots "
                               "made before are untouched")
         return loss
 
