@@ -2,7 +2,7 @@
 #
 #   make demo       train a network on handwritten digits, in about a minute
 #   make test       lint, types and all tests that are not marked slow
-#   make test-all   the slow tests as well
+#   make test-all   the slow tests as well, and the oldest and newest protobuf
 #   make lint       only lint and types
 #   make clean      remove what these made
 #
@@ -25,6 +25,7 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest
+	$(BIN)/python tools/check_protobuf_range.py
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from .errors import (
     SnapshotError,
     SolverError,
     UnsupportedError,
+    nearest,
 )
 
 __version__ = "0.1.0.dev0"
@@ -52,6 +53,11 @@ _LAZY = {
     "layer_type_list": ("barista.layers", "layer_types"),
 }
 
+# Names of pycaffe that scripts use and this version lacks.
+_LATER = frozenset(("Classifier", "Detector", "Layer", "NCCL", "NetSpec", "Timer", "coord_map", "draw", "io", "layers",
+                    "log", "params", "set_device", "set_mode_gpu", "set_multiprocess", "set_solver_count",
+                    "set_solver_rank", "solver_count", "solver_rank", "to_proto"))
+
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
@@ -59,7 +65,13 @@ def __getattr__(name: str) -> Any:
 
         module, attribute = _LAZY[name]
         return getattr(importlib.import_module(module), attribute)
-    raise AttributeError(f"module 'barista' has no attribute {name!r}")
+    if name in _LATER:
+        raise AttributeError(f"pycaffe's {name!r} is not in this version of Barista")
+    raise AttributeError(f"module 'barista' has no attribute {name!r}; {nearest(name, __all__)}".rstrip("; "))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def set_mode_cpu() -> None:

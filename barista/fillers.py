@@ -70,7 +70,7 @@ def _bilinear(array: Array, param: FillerParameter, rng: np.random.Generator) ->
         raise NetError(f"the bilinear filler needs square kernels (N, C, k, k); the parameter has shape {array.shape}")
     size = array.shape[3]
     factor = math.ceil(size / 2.0)
-    centre = (2 * factor - 1 - factor % 2) / (2.0 * factor)
+    centre = (size - 1) / (2.0 * factor)
     ramp = 1 - np.abs(np.arange(size) / factor - centre)
     array[...] = np.outer(ramp, ramp)
 

@@ -20,6 +20,11 @@ from .proto.blobs import array_to_blob, blob_to_array
 from .proto.caffe_pb2 import NetParameter
 
 
+def require_h5py() -> None:
+    """Raise MissingExtraError now, rather than when hours of training are to be written."""
+    _h5py()
+
+
 def _h5py() -> Any:
     try:
         import h5py

@@ -19,15 +19,22 @@ import numpy.typing as npt
 from . import rng
 from .blob import HOST, Blob
 from .compose import default_ops
-from .errors import DataError, NetError, ShapeError, SnapshotError, nearest
+from .errors import DataError, NetError, ShapeError, nearest
 from .frontends.prototxt import read_net, to_text
 from .layers import Layer, check_counts, make_layer
 from .net_graph import Step, filter_net, insert_splits, plan_backward
+from .net_params import copy_params, share_params
 from .ops.base import OpSet
-from .proto.blobs import array_to_blob, blob_shape, blob_to_array, significant
-from .proto.caffe_pb2 import BlobProto, LayerParameter, NetParameter, NetState, ParamSpec, Phase
+from .proto.blobs import array_to_blob
+from .proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec, Phase
+from .weights import read_weights, write_weights
 
 log = logging.getLogger(__name__)
+
+
+def say(origin: str, text: str, *values: object) -> None:
+    """Log a line of Caffe's, with the place in Caffe that readers of logs know it by."""
+    log.info(text, *values, extra={"origin": origin})
 
 
 @dataclasses.dataclass
@@ -101,8 +108,7 @@ class Net:
         self.ops = ops if ops is not None else default_ops()
         self.phase = definition.state.phase
         filtered = filter_net(definition)
-        log.info("Initializing net from parameters: \n%s", to_text(_without_weights(filtered)).rstrip(),
-                 extra={"origin": "net.cpp:53"})
+        say("net.cpp:53", "Initializing net from parameters: \n%s", to_text(_without_weights(filtered)).rstrip())
         self.param = insert_splits(filtered)
         self.name: str = self.param.name
         self.layers: list[Layer] = []
@@ -117,6 +123,8 @@ class Net:
         self._shapes: list[list[tuple[int, ...]]] = []
         self._owners: dict[str, _Owner] = {}
         self._specs: list[list[ParamSpec]] = []
+        self._learns: list[bool] = []
+        self._memory_bytes = 0
         try:
             for layer_param in self.param.layer:
                 self._add_layer(layer_param)
@@ -131,6 +139,9 @@ class Net:
             available.difference_update(layer_param.bottom)
             available.update(layer_param.top)
         self.outputs = sorted(available)
+        for name in self.outputs:
+            say("net.cpp:244", "This network produces output %s", name)
+        say("net.cpp:257", "Network initialization done.")
         if weights is not None:
             self.copy_from(weights)
 
@@ -146,6 +157,9 @@ class Net:
         if len(param.propagate_down) not in (0, len(param.bottom)):
             raise NetError(f"{param.name} ({param.type}): has {len(param.bottom)} bottom(s) and "
                            f"{len(param.propagate_down)} propagate_down; give none, or one a bottom")
+        # Caffe: what the definition says of learning counts here, before BatchNorm adds its zeros.
+        declared = [spec.lr_mult != 0 for spec in param.param]
+        say("net.cpp:86", "Creating Layer %s", param.name)
         layer = make_layer(param, self.ops, param.phase, rng.generator())
         bottom = [self.blobs[name] for name in param.bottom]
         names = list(param.top)
@@ -155,6 +169,9 @@ class Net:
         top = []
         for index, name in enumerate(names):
             in_place = index < len(param.bottom) and param.bottom[index] == name
+            if name in self.blobs and not in_place:
+                raise layer.error(f"top {name!r} would overwrite a blob that other layers read too; "
+                                  "give the top another name", NetError)
             blob = self.blobs[name] if in_place else Blob((), self.ops.dtype)
             self.blobs[name] = blob
             top.append(blob)
@@ -165,12 +182,23 @@ class Net:
         self._bottoms.append(bottom)
         self._tops.append(top)
         self._top_names.append(names)
+        for name in param.bottom:
+            say("net.cpp:408", "%s <- %s", param.name, name)
+        for name in names:
+            say("net.cpp:382", "%s -> %s%s", param.name, name, " (in-place)" if name in param.bottom else "")
         with _said_by(layer):
             layer.setup(bottom, top)
             layer.reshape(bottom, top)
+        say("net.cpp:124", "Setting up %s", param.name)
+        for blob in top:
+            self._memory_bytes += blob.count * blob.dtype.itemsize
+            say("net.cpp:131", "Top shape: %s (%d)", " ".join(map(str, blob.shape)), blob.count)
+        say("net.cpp:139", "Memory required for data: %d", self._memory_bytes)
         self._shapes.append([blob.shape for blob in bottom])
         self._set_loss_weights(layer, top)
         self._add_params(layer)
+        count = len(layer.blobs)
+        self._learns.append(any(declared[:count]) or len(declared) < count)
 
     def _set_loss_weights(self, layer: Layer, top: list[Blob]) -> None:
         given = list(layer.param.loss_weight)
@@ -234,10 +262,15 @@ class Net:
     def _plan_backward(self) -> None:
         """Ask the graph which layers run backward, and tell the layers what they need."""
         steps = [Step(bottoms=list(layer.param.bottom), tops=names, given=list(layer.param.propagate_down),
-                      learns=any(layer.param_propagate_down), loss=any(layer.loss_weights),
+                      learns=learns, loss=any(layer.loss_weights),
                       forceable=[layer.allow_force_backward(j) for j in range(len(layer.param.bottom))])
-                 for layer, names in zip(self.layers, self._top_names, strict=True)]
+                 for layer, names, learns in zip(self.layers, self._top_names, self._learns, strict=True)]
         self._layer_needs, self.propagate_down = plan_backward(steps, self.param.force_backward)
+        for layer, needs in zip(reversed(self.layers), reversed(self._layer_needs), strict=True):
+            if needs:
+                say("net.cpp:200", "%s needs backward computation.", layer.name)
+            else:
+                say("net.cpp:202", "%s does not need backward computation.", layer.name)
         if self.param.force_backward:
             for layer in self.layers:
                 layer.param_propagate_down = [True] * len(layer.blobs)
@@ -253,10 +286,12 @@ class Net:
         shapes = [blob.shape for blob in self._bottoms[index]]
         if shapes != self._shapes[index]:
             layer, top = self.layers[index], self._tops[index]
+            before = [blob.shape for blob in top]
             with _said_by(layer):
                 layer.reshape(self._bottoms[index], top)
             self._shapes[index] = shapes
-            self._seed_losses(layer, top)
+            if before != [blob.shape for blob in top]:
+                self._seed_losses(layer, top)
 
     def forward_pass(self, start: int = 0, end: int | None = None) -> None:
         """Run the layers `start` to `end` (inclusive, None: the last) without reading anything back."""
@@ -303,7 +338,8 @@ class Net:
             given = np.asarray(array)
             if given.shape != self.blobs[name].shape:
                 raise ShapeError(f"input {name!r} has shape {self.blobs[name].shape}, got an array of {given.shape}; "
-                                 f"reshape the blob first: net.blobs[{name!r}].reshape{given.shape}")
+                                 "give one of that shape (N, C, H, W: a batch axis first, channels before rows), or "
+                                 f"reshape the blob first: net.blobs[{name!r}].reshape(N, C, H, W)")
             self.blobs[name].value.write(HOST)[...] = given
         self.forward_pass(first, last)
         names = list(self.outputs) if end is None else list(self._top_names[last])
@@ -341,6 +377,9 @@ class Net:
             raise NetError(f"net {self.name!r} has no layer {name!r}; {nearest(name, names)}".rstrip("; "))
         return names.index(name)
 
+    def __repr__(self) -> str:
+        return f"Net({self.name!r}, {Phase.Name(self.phase)}, {len(self.layers)} layers)"
+
     @property
     def layer_names(self) -> list[str]:
         """Names of the layers in order, inserted splits included."""
@@ -373,51 +412,23 @@ class Net:
         ------
         ShapeError : a layer of the same name has parameters of other shapes
         """
-        for name, blobs in self.params.items():
-            sources = other.params.get(name)
-            if sources is None:
-                continue
-            _check_shapes(name, blobs, [s.shape for s in sources], f"net {other.name!r}")
-            for blob, source in zip(blobs, sources, strict=True):
-                blob.value.share(source.value)
+        share_params(self.params, other.params, f"net {other.name!r}")
 
     def copy_trained_layers(self, weights: NetParameter, source: str) -> None:
         """Copy the parameters of layers of the same names; others are left alone, and said.
 
         Raises
         ------
-        SnapshotError : a layer of the same name has parameters of other shapes
+        SnapshotError : no layer of the same name, or one whose parameters have other shapes
         """
-        copies: list[tuple[Blob, BlobProto]] = []
-        for layer in weights.layer:
-            blobs = self.params.get(layer.name)
-            if blobs is None:
-                if layer.blobs:
-                    log.info("Ignoring source layer %s", layer.name, extra={"origin": "net.cpp:744"})
-            elif layer.blobs:
-                # Caffe: HDF5 files leave a shared parameter out where its owner has it.
-                shapes = [blob_shape(proto) if _has_values(proto) else blob.shape
-                          for proto, blob in zip(layer.blobs, blobs, strict=False)]
-                _check_shapes(layer.name, blobs, shapes + [()] * (len(layer.blobs) - len(shapes)), source,
-                              SnapshotError)
-                copies.extend(zip(blobs, layer.blobs, strict=True))
-        for blob, proto in copies:
-            if _has_values(proto):
-                blob.value.write(HOST)[...] = blob_to_array(proto).reshape(blob.shape)
-        if not copies and self.params:
-            log.warning("no layer of %s has the name of a layer with parameters of net %r: nothing was copied",
-                        source, self.name)
+        copy_params(self.params, weights, source)
 
     def copy_from(self, path: str | os.PathLike[str]) -> None:
         """Copy parameters from a caffemodel (binary, or HDF5 where the name ends in .h5)."""
-        from .weights import read_weights
-
         self.copy_trained_layers(read_weights(path), os.fspath(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write definition and parameters as a caffemodel (HDF5 where the name ends in .h5)."""
-        from .weights import write_weights
-
         write_weights(self.to_proto(), path)
 
     def to_proto(self, write_diff: bool = False) -> NetParameter:
@@ -447,10 +458,6 @@ def _said_by(layer: Layer) -> Iterator[None]:
         raise type(error)(f"{who}{error}") from error
 
 
-def _has_values(proto: BlobProto) -> bool:
-    return bool(proto.data or proto.double_data)
-
-
 def _without_weights(net: NetParameter) -> NetParameter:
     """`net` without the numbers of its parameters, for the log."""
     if not any(layer.blobs for layer in net.layer):
@@ -460,17 +467,3 @@ def _without_weights(net: NetParameter) -> NetParameter:
     for layer in copy.layer:
         del layer.blobs[:]
     return copy
-
-
-def _check_shapes(layer: str, blobs: Sequence[Blob], shapes: Sequence[tuple[int, ...]], source: str,
-                  kind: type[ShapeError] | type[SnapshotError] = ShapeError) -> None:
-    """Hold a layer's parameters against shapes from elsewhere.
-
-    Caffe: old files give all shapes four axes; leading axes of size 1 do not count.
-    """
-    if len(blobs) != len(shapes):
-        raise kind(f"layer {layer!r} has {len(blobs)} parameter blob(s), {source} has {len(shapes)} for it")
-    for index, (blob, shape) in enumerate(zip(blobs, shapes, strict=True)):
-        if significant(blob.shape) != significant(shape):
-            raise kind(f"layer {layer!r}: parameter {index} has shape {blob.shape}, {source} has {tuple(shape)}; "
-                       "rename the layer to leave it untouched")

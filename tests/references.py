@@ -292,7 +292,7 @@ def prelu(x: Array, slope: Array, dy: Array) -> tuple[Array, Array, Array]:
 
 
 def combine(xs: Sequence[Array], dy: Array, operation: str, coefficients: Sequence[float]) -> tuple[Array, list[Array]]:
-    """y and the gradient of each of xs; a maximum belongs to the first that holds it."""
+    """y and the gradient of each of xs; a maximum belongs to the second that holds it, else first, else next."""
     y, grads = np.zeros(dy.shape), [np.zeros(dy.shape) for _ in xs]
     for place in _places(dy.shape):
         values = [float(x[place]) for x in xs]
@@ -304,7 +304,8 @@ def combine(xs: Sequence[Array], dy: Array, operation: str, coefficients: Sequen
             slopes = [math.prod(values[:i] + values[i + 1:]) for i in range(len(values))]
         else:
             y[place] = max(values)
-            slopes = [float(i == values.index(max(values))) for i in range(len(values))]
+            owner = next(i for i in [1, 0, *range(2, len(values))] if values[i] == max(values))
+            slopes = [float(i == owner) for i in range(len(values))]
         for grad, slope in zip(grads, slopes, strict=True):
             grad[place] = slope * dy[place]
     return y, grads

@@ -88,6 +88,10 @@ def test_bilinear_enlarges_linearly() -> None:
     np.testing.assert_allclose(np.diff(out[3:-3]), 0.5)
 
 
+def test_bilinear_of_an_odd_size_is_symmetric() -> None:
+    np.testing.assert_allclose(filled((1, 1, 3, 3), type="bilinear")[0, 0], np.outer([.5, 1, .5], [.5, 1, .5]))
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (4, 4), (2, 3, 4)])
 def test_bilinear_needs_square_kernels(shape: tuple[int, ...]) -> None:
     with pytest.raises(NetError, match=r"square kernels .* shape \(" + str(shape[0])):

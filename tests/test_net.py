@@ -524,10 +524,34 @@ def test_copy_matches_by_name_and_leaves_the_rest(cpu: CpuOps, caplog: pytest.Lo
     np.testing.assert_array_equal(target.params["other"][0].data, before)
 
 
-def test_copy_of_nothing_warns(cpu: CpuOps, caplog: pytest.LogCaptureFixture) -> None:
+def test_copy_of_nothing_is_refused(cpu: CpuOps) -> None:
     target = quiet(inputs(x=(1, 2)) + ip("x", "lonely"), cpu)
-    target.copy_trained_layers(quiet(CLASSIFIER, cpu).to_proto(), "file.caffemodel")
-    assert "no layer of file.caffemodel has the name" in caplog.text
+    with pytest.raises(barista.SnapshotError, match=r"no layer of file\.caffemodel has the name .* \(lonely\)"):
+        target.copy_trained_layers(quiet(CLASSIFIER, cpu).to_proto(), "file.caffemodel")
+
+
+def test_a_net_needs_backward_as_its_definition_says(cpu: CpuOps) -> None:
+    """Caffe: a BatchNorm whose definition has no param makes what lies above it run backward."""
+    for param, needed in (("", True), ("param { lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 }", False)):
+        net = make(inputs(x=(4, 3), t=(4, 3)) + layer("BatchNorm", "x", "y", name="norm", more=param)
+                   + layer("EuclideanLoss", "y t", "loss"), cpu, head="")
+        net.blobs["x"].data[...] = np.arange(12).reshape(4, 3) ** 2
+        net.forward_pass()
+        net.backward_pass()
+        assert bool(net.blobs["y"].diff.any()) is needed
+
+
+def test_constant_dummy_data_is_the_callers_to_change(cpu: CpuOps) -> None:
+    net = make(layer("DummyData", "", "d", more="dummy_data_param { shape { dim: 3 } data_filler { value: 3 } }"), cpu)
+    assert net.blobs["d"].data.tolist() == [3, 3, 3]
+    net.blobs["d"].data[...] = 7
+    net.forward_pass()
+    assert net.blobs["d"].data.tolist() == [7, 7, 7]
+
+
+def test_in_place_on_a_blob_that_others_read_is_refused(cpu: CpuOps) -> None:
+    with pytest.raises(barista.NetError, match=r"top 'h' would overwrite a blob that other layers read too"):
+        make(inputs(x=(2, 3)) + ip("x", "h") + ip("h", "a", name="first") + layer("ReLU", "h", "h"), cpu)
 
 
 def test_copy_takes_shapes_of_old(cpu: CpuOps) -> None:

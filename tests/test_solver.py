@@ -112,12 +112,17 @@ def test_test_nets_lie_on_the_parameters(folder: Path) -> None:
     assert scores["loss"] == pytest.approx(solver.net.loss())
 
 
-def test_files_beside_the_solver(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_beside_the_solver(folder: Path, monkeypatch: pytest.MonkeyPatch,
+                                 caplog: pytest.LogCaptureFixture) -> None:
     (folder / "solver.prototxt").write_text(BASE + 'net: "net.prototxt"')
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
     assert Solver("../solver.prototxt", ops=CpuOps()).net.name == "Line"
     (folder / "elsewhere" / "net.prototxt").write_text(NET.replace("Line", "Nearer"))
+    with caplog.at_level("WARNING"):
+        assert Solver("../solver.prototxt", ops=CpuOps()).net.name == "Line"
+    assert "net.prototxt: taken from .., beside the solver; there is another in" in caplog.text
+    (folder / "net.prototxt").rename(folder / "unused.prototxt")
     assert Solver("../solver.prototxt", ops=CpuOps()).net.name == "Nearer"
 
 

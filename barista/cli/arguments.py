@@ -9,6 +9,7 @@ old script means.
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -25,6 +26,10 @@ CAFFE_OPTIONS = ("solver", "model", "phase", "level", "stage", "snapshot", "weig
 
 _TRUE, _FALSE = ("true", "t", "1", "yes", "y"), ("false", "f", "0", "no", "n")
 _LONG = re.compile(r"-[A-Za-z][\w-]+")
+
+
+# What looks like an option, and not like a negative number.
+_OPTION = re.compile(r"-{1,2}[A-Za-z]")
 
 
 class UsageError(BaristaError):
@@ -45,7 +50,15 @@ class Parser(argparse.ArgumentParser):
         ------
         UsageError : an unknown or malformed option, or a missing one
         """
-        return self.parse_args(self._spell(words))
+        spelt = self._spell(words)
+        # argparse would report a missing option first, and not the misspelt one that was meant for it.
+        for word in itertools.takewhile(lambda word: word != "--", spelt):
+            if _OPTION.match(word) and word.partition("=")[0] not in self._option_string_actions:
+                self.error(self._unknown([word]))
+        required = [action.option_strings[-1] for action in self._actions if action.required and action.option_strings]
+        if spelt and not spelt[0].startswith("-") and not self._get_positional_actions() and len(required) == 1:
+            self.error(f"{spelt[0]!r} stands where an option is expected; write {required[0]} {spelt[0]}")
+        return self.parse_args(spelt)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; unlike argparse's, an unknown option brings a hint."""

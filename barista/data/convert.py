@@ -60,6 +60,8 @@ def convert_imageset(root_folder: str | os.PathLike[str], list_file: str | os.Pa
     if encode_type and not encoded:
         encoded = True
         logger.info("encode_type specified, assuming encoded=true.")
+    if bool(resize_width) != bool(resize_height):
+        raise DataError(f"resize_width {resize_width} and resize_height {resize_height}: give both, or neither")
     entries = read_list(list_file)
     if shuffle:
         logger.info("Shuffling data")

@@ -298,6 +298,9 @@ class DatabaseWriter:
 
 def _require_lmdb(path: str | os.PathLike[str], backend: str) -> None:
     name = backend.upper()
+    if name == "LEVELDB" and os.path.isfile(os.path.join(path, "data.mdb")):
+        raise DataError(f"database {os.fspath(path)!r} is an LMDB, and the backend given is LEVELDB; write "
+                        "`backend: LMDB` in data_param, which means LEVELDB where it says nothing")
     if name == "LEVELDB":
         raise UnsupportedError(f"database {os.fspath(path)!r}: backend LEVELDB; this version knows LMDB. "
                                "Convert it (barista convert_imageset --backend lmdb) and set "

@@ -37,7 +37,8 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
             blob = caffe_pb2.BlobProto.FromString(file.read())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"mean file {name!r} cannot be read: {reason}") from error
+        raise DataError(f"mean file {name!r} cannot be read: {reason} (in {os.getcwd()}); "
+                        "`barista compute_image_mean` makes it") from error
     except DecodeError as error:
         raise DataError(f"mean file {name!r} is not a BlobProto; "
                         "make it with `barista compute_image_mean`") from error

@@ -244,7 +244,7 @@ def _parse_text(text: str, kind: type[AnyMessage], source: str, ignore_unknown_f
     except (text_format.ParseError, ValueError, TypeError) as error:
         _refuse_other_kind(_scan(text, kind), kind, source)
         raise explain(parsed, _scan(parsed, kind), error, source,
-                      ignore_unknown_fields=ignore_unknown_fields) from error
+                      ignore_unknown_fields=ignore_unknown_fields) from None
     missing = _missing(message)
     if missing:
         raise missing_field(missing[0], _scan(parsed, kind), _descriptor(kind), source)

@@ -10,6 +10,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from barista.errors import PrototxtError, nearest
 from barista.frontends.prototxt_scan import Entry, Problem, Scan, Value
+from barista.proto.upgrade import TYPE_OF_V1
 
 _INTEGER = re.compile(r"-?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _FLOAT = re.compile(r"-?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?f?|inf(inity)?f?|nanf?)", re.IGNORECASE)
@@ -111,7 +112,7 @@ def _wrong_value(entry: Entry, field: FieldDescriptor, value: Value) -> str:
         return f"{_named(entry)} cannot be {text if quoted else repr(text)}; " \
                + (nearest(text.strip("\"'"), names) or "known are " + _listed(names))
     if field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
-        return "" if quoted else f"{wrong}; write it in quotes: \"{text}\""
+        return "" if quoted else f"{wrong}; write it in quotes: \"{_layer_type(field, text)}\""
     if field.type == FieldDescriptor.TYPE_BOOL:
         return "" if text in _BOOLEANS else wrong
     if field.type in _INTEGER_RANGES:
@@ -137,6 +138,11 @@ def _names(message: Descriptor) -> list[str]:
 
 def _named(entry: Entry) -> str:
     return f"{entry.message.name}.{entry.name}"
+
+
+def _layer_type(field: FieldDescriptor, text: str) -> str:
+    """The word that was meant where a layer's type is given as old files do (``type: POOLING``)."""
+    return TYPE_OF_V1.get(text, text) if field.full_name == "caffe.LayerParameter.type" else text
 
 
 def _kind(field: FieldDescriptor) -> str:

@@ -21,7 +21,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from ..blob import HOST, Blob, Tensor
-from ..errors import NetError, ShapeError, nearest
+from ..errors import NetError, ShapeError, UnsupportedError, nearest
 from ..fillers import fill
 from ..ops.base import OpSet
 from ..proto.blobs import blob_to_array, significant
@@ -143,6 +143,13 @@ class Layer:
             raise self.error(str(error)) from None
 
 
+# Caffe's own types that this version does not have.
+LATER_TYPES = frozenset((
+    "AbsVal", "ArgMax", "BNLL", "BatchReindex", "Clip", "ContrastiveLoss", "Crop", "Embed", "Exp", "Filter", "HDF5Data",
+    "HDF5Output", "Im2col", "ImageData", "InfogainLoss", "LSTM", "LSTMUnit", "Log", "MVN", "MemoryData",
+    "MultinomialLogisticLoss", "Parameter", "Power", "Python", "RNN", "Reduction", "SPP", "Swish", "Threshold", "Tile",
+    "WindowData"))
+
 _registry: dict[str, type[Layer]] = {}
 
 L = TypeVar("L", bound=type[Layer])
@@ -170,10 +177,14 @@ def make_layer(param: LayerParameter, ops: OpSet, phase: int, rng: np.random.Gen
     Raises
     ------
     NetError : no such type
+    UnsupportedError : a type of Caffe that this version lacks
     """
     try:
         cls = _registry[param.type]
     except KeyError:
+        if param.type in LATER_TYPES:
+            raise UnsupportedError(f"{param.name}: Caffe's layer type {param.type!r} is not in this version of "
+                                   f"Barista; it has {', '.join(layer_types())}") from None
         hint = nearest(param.type, _registry) or f"known types: {', '.join(layer_types())}"
         raise NetError(f"{param.name}: unknown layer type {param.type!r}; {hint}") from None
     return cls(param, ops, phase, rng)

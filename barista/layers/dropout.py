@@ -18,8 +18,8 @@ class Dropout(Layer):
 
     def setup(self, bottom: Bottoms, top: Tops) -> None:
         ratio = self.param.dropout_param.dropout_ratio
-        if not 0 < ratio < 1:
-            raise self.error(f"dropout_ratio={ratio} must lie between 0 and 1, both excluded", NetError)
+        if not 0 <= ratio < 1:
+            raise self.error(f"dropout_ratio={ratio} must be at least 0 and less than 1", NetError)
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
         top[0].reshape(*bottom[0].shape)

@@ -13,7 +13,8 @@ from .base import Bottoms, Count, Layer, Tops, register
 class Eltwise(Layer):
     """Sum (with coefficients), product or maximum.
 
-    Caffe: the gradient of a maximum goes to the first bottom that holds it; stable_prod_grad
+    Caffe: the gradient of a maximum goes to one bottom that holds it, the second before the first and
+    both before the later ones; stable_prod_grad
     multiplies the other bottoms, its opposite divides the product by the bottom.
     """
 

@@ -63,9 +63,10 @@ class DummyData(Layer):
             if not all(legacy):
                 raise self.error("needs shape, or all of num, channels, height and width", NetError)
             shapes = list(zip(*legacy, strict=True))
-        self._filled = False
-        for blob, shape in zip(top, shapes, strict=True):
+        for blob, shape, filler in zip(top, shapes, self._fillers, strict=True):
             blob.reshape(*shape)
+            if filler.type == "constant":
+                fill(blob.value.write(HOST), filler, self.rng)
 
     def _one_or_each(self, values: Sequence[T], tops: int, name: str) -> list[T]:
         if len(values) not in (0, 1, tops):
@@ -77,9 +78,8 @@ class DummyData(Layer):
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         for blob, filler in zip(top, self._fillers, strict=True):
-            if not self._filled or filler.type != "constant":
+            if filler.type != "constant":
                 fill(blob.value.write(HOST), filler, self.rng)
-        self._filled = True
 
 
 @register("Data")

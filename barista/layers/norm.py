@@ -99,6 +99,6 @@ class BatchNorm(Layer):
         self._accumulate.run({"s": self.blobs[1].value, "v": variance}, weight=self._unbias, fraction=self._fraction)
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
-        if propagate_down[0]:
-            backward = self._norm.backward_test if self._global else self._norm.backward_train
-            backward(top[0].grad, bottom[0].grad)
+        # Caffe: does not look at propagate_down.
+        backward = self._norm.backward_test if self._global else self._norm.backward_train
+        backward(top[0].grad, bottom[0].grad)

@@ -10,15 +10,15 @@ from ..proto.caffe_pb2 import PoolingParameter
 from .base import Bottoms, Count, Layer, Tops, register
 
 
-def pooled_size(size: int, kernel: int, stride: int, pad: int, ceil: bool) -> int:
+def pooled_size(size: int, kernel: int, stride: int, pad: int, ceil: bool, padded: bool) -> int:
     """Output size of one axis.
 
-    Caffe: rounds up unless round_mode is FLOOR, and with padding drops a last window
-    that would start behind the input.
+    Caffe: rounds up unless round_mode is FLOOR, so that a kernel may be larger than the padded
+    input; and where either axis is `padded` it drops a last window that would start behind the input.
     """
     span = size + 2 * pad - kernel
     pooled = (-(-span // stride) if ceil else span // stride) + 1
-    if pad and (pooled - 1) * stride >= size + pad:
+    if padded and (pooled - 1) * stride >= size + pad:
         pooled -= 1
     return pooled
 
@@ -68,18 +68,18 @@ class Pooling(Layer):
         sizes = (shape[2], shape[3])
         kernel = sizes if param.global_pooling else self._pair("kernel", None)
         stride, pad = self._pair("stride", 1), self._pair("pad", 0)
-        for name, size, k, s, p in zip(("h", "w"), sizes, kernel, stride, pad, strict=True):
+        for name, k, s, p in zip(("h", "w"), kernel, stride, pad, strict=True):
             if k < 1 or s < 1:
                 raise self.error(f"kernel_{name}={k} and stride_{name}={s} must be 1 or more", NetError)
             if p >= k:
                 raise self.error(f"pad_{name}={p} must be less than kernel_{name}={k}: "
                                  "a window could lie wholly in the padding")
-            if k > size + 2 * p:
+        ceil = param.round_mode == PoolingParameter.CEIL
+        output = tuple(pooled_size(*axis, ceil, any(pad)) for axis in zip(sizes, kernel, stride, pad, strict=True))
+        for name, size, k, s, p, o in zip(("h", "w"), sizes, kernel, stride, pad, output, strict=True):
+            if o < 1:
                 raise self.error(f"kernel_{name}={k} exceeds the padded size {size + 2 * p} ({size} + 2*{p}); "
                                  f"lower kernel_{name} or raise pad_{name}")
-        ceil = param.round_mode == PoolingParameter.CEIL
-        output = tuple(pooled_size(*axis, ceil) for axis in zip(sizes, kernel, stride, pad, strict=True))
-        for name, size, k, s, p, o in zip(("h", "w"), sizes, kernel, stride, pad, output, strict=True):
             if (o - 1) * s - p >= size:
                 # Caffe writes out of bounds here.
                 raise self.error(f"the last window on axis {name} starts at {(o - 1) * s - p}, outside the input of "

@@ -87,8 +87,6 @@ class Scale(_BroadcastLayer):
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
         operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
-        if bottom[0] is top[0] and len(bottom) > 1:
-            raise self.error("cannot work in place with two bottoms; give the top a name of its own", NetError)
         self._broadcast = self.ops.broadcast(self.geometry(bottom, operand, self.param.scale_param))
         self._saved: Tensor | None = None
         if bottom[0] is top[0]:

@@ -149,6 +149,10 @@ class Reshape(_Reinterpret):
     Caffe: top and bottom share their gradients always, not only once backward ran as in Flatten.
     """
 
+    def reshape(self, bottom: Bottoms, top: Tops) -> None:
+        super().reshape(bottom, top)
+        top[0].grad.share(bottom[0].grad)
+
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         super().forward(bottom, top)
         top[0].grad.share(bottom[0].grad)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import logging
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
 from ..errors import SolverError, nearest
+
+log = logging.getLogger(__name__)
 
 
 class Action(enum.Enum):
@@ -86,3 +89,6 @@ class SignalHandler:
         if number == signal.SIGINT and (self._stopping or number in self._pending):
             raise KeyboardInterrupt
         self._pending[number] = effect
+        log.warning("%s: %s after this iteration%s", signal.Signals(number).name,
+                    "stopping" if effect is Action.STOP else "a snapshot",
+                    "; once more ends it at once" if number == signal.SIGINT else "")

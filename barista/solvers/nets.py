@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, SolverParamet
 
 # Reads a net from the file of a name.
 Read = Callable[[str], NetParameter]
+
+log = logging.getLogger(__name__)
 
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
@@ -37,15 +40,21 @@ class NetSource:
 
 
 def locate(path: str, folder: str | None) -> str:
-    """Where the file `path` lies: as written (so does Caffe), else relative to `folder`, the solver file's.
+    """Where the file `path` lies: relative to `folder`, the solver file's, else as written.
 
     A path that is found nowhere is given back as written, for the reader of the file to say so.
+
+    Caffe: relative to the current folder alone.  What lies beside the solver comes first here, since
+    a file of the same name elsewhere is hardly meant; where both exist, a warning says which was taken.
     """
-    if folder and not os.path.exists(path) and not os.path.isabs(path):
-        beside = os.path.join(folder, path)
-        if os.path.exists(beside):
-            return beside
-    return path
+    if not folder or os.path.isabs(path):
+        return path
+    beside = os.path.join(folder, path)
+    if not os.path.exists(beside):
+        return path
+    if os.path.exists(path) and not os.path.samefile(path, beside):
+        log.warning("%s: taken from %s, beside the solver; there is another in %s", path, folder, os.getcwd())
+    return beside
 
 
 def train_source(param: SolverParameter, folder: str | None, read: Read = read_net) -> NetSource:

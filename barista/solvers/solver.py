@@ -20,6 +20,7 @@ from ..blob import HOST
 from ..errors import SnapshotError, SolverError
 from ..files import check_writable
 from ..frontends.prototxt import read_net, to_text
+from ..hdf5 import require_h5py
 from ..net import Net
 from ..ops.base import OpSet
 from ..proto.caffe_pb2 import SolverParameter
@@ -126,6 +127,9 @@ class Solver:
         for net in [self.net, *self.test_nets]:
             net.close()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.param.type}, net={self.net.name!r}, iter={self.iter})"
+
     def __enter__(self) -> Solver:
         return self
 
@@ -194,8 +198,10 @@ class Solver:
 
         Raises
         ------
-        SolverError : training diverged
+        SolverError : training diverged, or a number of iterations below 0
         """
+        if iterations < 0:
+            raise SolverError(f"step({iterations}): give 0 iterations or more")
         stop = self.iter + iterations
         self._average.start()
         self._stopping = False
@@ -311,8 +317,12 @@ class Solver:
                 log.info("Test interrupted.")
                 return {}
             net.forward_pass()
-            if self.param.test_compute_loss:
-                loss += net.loss()
+            batch_loss = net.loss()
+            if not math.isfinite(batch_loss):
+                raise SolverError(f"training diverged: at iteration {self.iter} the loss of test net #{index} is "
+                                  f"{batch_loss:g}. {_first_not_finite(net)} Lower base_lr (to a tenth, say); "
+                                  "snapshots made before are untouched")
+            loss += batch_loss
             for name, values in read_outputs(net).items():
                 sums[name] = sums[name] + values if name in sums else values
         if self.param.test_compute_loss:
@@ -371,6 +381,8 @@ class Solver:
         if not self.param.snapshot_prefix:
             raise SnapshotError("snapshots are asked for, but the solver gives no snapshot_prefix; give one, "
                                 "or set snapshot: 0 and snapshot_after_train: false")
+        if self.param.snapshot_format == SolverParameter.HDF5:
+            require_h5py()
         check_writable(self.param.snapshot_prefix)
 
 

@@ -28,7 +28,8 @@ class CpuCombine(Combine):
         self._count = count
         self._stable = stable
         self._threads = threads
-        # Caffe: which bottom holds the maximum is decided in the forward pass; the first of equals.
+        # Caffe: which bottom holds the maximum is decided in the forward pass; of equals the second
+        # bottom comes before the first, and both before the later ones.
         self._winner = np.zeros(count if operation == "MAX" else 0, np.int32)
         self.workspace_bytes = self._winner.nbytes
         self._dtype = dtype
@@ -57,9 +58,9 @@ class CpuCombine(Combine):
             np.multiply(out, part, out=out)
 
     def _maximum(self, parts: list[Array], out: Array, winner: Array) -> None:
-        np.copyto(out, parts[0])
-        winner[...] = 0
-        for index, part in enumerate(parts[1:], start=1):
+        np.maximum(parts[0], parts[1], out=out)
+        np.copyto(winner, parts[1] >= parts[0])
+        for index, part in enumerate(parts[2:], start=2):
             np.copyto(winner, index, where=part > out)
             np.maximum(out, part, out=out)
 

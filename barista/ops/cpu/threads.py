@@ -42,9 +42,13 @@ class Threads:
         if count is not None and count < 1:
             raise UnsupportedError(f"{count} threads; give 1 or more")
         self.count = count or available_cores()
-        self._pool = ThreadPoolExecutor(self.count - 1, "barista-cpu") if self.count > 1 else None
+        self._start_pool()
         np.dot(np.ones((2, 2)), np.ones((2, 2)))  # NumPy loads its BLAS at the first product
         self._blas = ThreadpoolController().select(user_api="blas").lib_controllers
+
+    def _start_pool(self) -> None:
+        self._process = os.getpid()
+        self._pool = ThreadPoolExecutor(self.count - 1, "barista-cpu") if self.count > 1 else None
 
     @contextlib.contextmanager
     def _single_threaded_blas(self) -> Iterator[None]:
@@ -71,6 +75,8 @@ class Threads:
             for index in range(worker, chunks, workers):
                 chunk(index, worker)
 
+        if os.getpid() != self._process:  # threads do not survive a fork
+            self._start_pool()
         with self._single_threaded_blas():
             futures = [self._pool.submit(work, w) for w in range(1, workers)] if self._pool is not None else []
             try:

@@ -33,11 +33,12 @@ def backward_program(operation: str, coefficients: Sequence[float], index: int, 
         return "dx = dy" if coefficients[index] == 1 else f"dx = {coefficients[index]!r} * dy"
     if operation == "PROD":
         return "dx = " + " * ".join(["dy", *others]) if stable else f"dx = dy * (y / {own})"
-    # The first of equal operands takes the gradient of a maximum.
+    # Caffe: of equal operands the second comes before the first, and both before the later ones.
+    order = [1, 0, *range(2, len(coefficients))]
     text = "dy"
     for i in range(len(coefficients)):
         if i != index:
-            text = f"where({own} {'>' if i < index else '>='} x{i}, {text}, 0)"
+            text = f"where({own} {'>' if order[i] < order[index] else '>='} x{i}, {text}, 0)"
     return f"dx = {text}"
 
 
