@@ -92,13 +92,15 @@ def test_the_first_own_network_works_as_written(tmp_path: Path, monkeypatch: pyt
         for number in range(60):
             pixels = rng.integers(0, 190, (40, 50, 3)) + light
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "photos" / folder / f"{number}.jpg")
+    pixels = rng.integers(0, 190, (30, 40, 3)) + 60
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "photos" / "cats" / "tom.jpg")
     monkeypatch.chdir(tmp_path)
     for text in blocks("prototxt"):
         name = text.partition("\n")[0].removeprefix("# ")
         Path(name).write_text(text)
     lists, *commands = blocks("sh")
     subprocess.run(["bash", "-euo", "pipefail", "-c", lists], check=True)
-    assert len(Path("photos/train.txt").read_text().splitlines()) == 100
+    assert len(Path("photos/train.txt").read_text().splitlines()) == 101
     for line in "".join(commands).splitlines():
         program, *words = shlex.split(line)
         assert program == "barista"
@@ -113,3 +115,4 @@ def test_the_first_own_network_works_as_written(tmp_path: Path, monkeypatch: pyt
     assert float(out[0]) < 0.7
     assert out[1] == "(16, 3, 3, 3)"
     assert float(out[2]) == pytest.approx(float(found[1]), abs=1e-6)
+    assert out[3] == "cat"
