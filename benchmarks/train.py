@@ -1,10 +1,11 @@
 """Whole training steps, Barista beside PyTorch on the CPU, in one process and one run.
 
 A step is forward, backward and the update by SGD with momentum and weight decay, on one
-batch that lies in memory.  The contenders take turns, with a pause between them, since the
-BLAS and OpenMP threads of one spin after a call and would slow the next.
+batch that lies in memory.  The contenders take turns of a few steps, with a pause between the
+turns, since the BLAS and OpenMP threads of one spin after a call and would slow the next.  The
+first step of a turn is not counted: training runs warm, and a core that slept is slow at first.
 
-Run: python benchmarks/train.py [--backend cpu|opencl] [--steps 15] [--csv FILE] [NETWORK ...]
+Run: python benchmarks/train.py [--backend cpu|opencl] [--turns 7] [--csv FILE] [NETWORK ...]
 Needs PyTorch (pip install torch), which nothing else of Barista does.
 """
 
@@ -38,8 +39,10 @@ NETWORKS = {
     "resnet20_cifar10": (128, (3, 32, 32), 10, 920.0),
     "alexnet": (16, (3, 227, 227), 1000, 830.0),
 }
-# Pause before each step, so that the other contender's threads have gone to sleep.
+# Pause before each turn, so that the other contender's threads have gone to sleep.
 PAUSE_S = 0.08
+# Counted steps a turn.
+STEPS = 3
 
 
 def definition(name: str) -> NetParameter:
@@ -90,12 +93,16 @@ def torch_step(name: str, images: np.ndarray, labels: np.ndarray) -> Callable[[]
     return step
 
 
-def timed(step: Callable[[], float]) -> float:
-    """Milliseconds of one step."""
+def turn(step: Callable[[], float]) -> list[float]:
+    """Milliseconds of each counted step of one turn."""
     time.sleep(PAUSE_S)
-    start = time.perf_counter()
     step()
-    return (time.perf_counter() - start) * 1e3
+    times = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        step()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
 
 
 def spread(times: list[float]) -> str:
@@ -109,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
     parser.add_argument("--backend", default="cpu")
-    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(available_cores())
@@ -127,9 +134,9 @@ def main() -> None:
         for _ in range(2):
             ours()
             theirs()
-        pairs = [(timed(ours), timed(theirs)) for _ in range(options.steps)]
-        mine, other = [p[0] for p in pairs], [p[1] for p in pairs]
-        ratio = statistics.median(b / a for a, b in pairs)
+        pairs = [(turn(ours), turn(theirs)) for _ in range(options.turns)]
+        mine, other = [t for p in pairs for t in p[0]], [t for p in pairs for t in p[1]]
+        ratio = statistics.median(statistics.median(b) / statistics.median(a) for a, b in pairs)
         median = statistics.median(mine)
         print(f"{name:18} {batch:5} {spread(mine):>30} {spread(other):>30} {ratio:13.2f} {caffe:10.0f} "
               f"{caffe / median:11.2f}", flush=True)
