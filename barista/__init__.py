@@ -15,6 +15,7 @@ from .errors import (
     MissingExtraError,
     NetError,
     PrototxtError,
+    ScheduleError,
     ShapeError,
     SnapshotError,
     SolverError,
@@ -88,6 +89,26 @@ def set_mode_opencl() -> None:
     set_mode("opencl")
 
 
+def set_mode_gpu() -> None:
+    """Let nets made from now on compute on an OpenCL device, which stands for the GPU of Caffe's scripts."""
+    set_mode_opencl()
+
+
+def set_mode_fpga(bitstream: str | None = None, schedule: str | None = None, *,
+                  inner_products: bool = False) -> None:
+    """Let nets made from now on compute their convolutions on an FPGA, or on an emulated one.
+
+    Parameters
+    ----------
+    bitstream : a manifest or a folder of them; None builds one for the emulated board
+    schedule : the file that says which bitstream computes each layer and pass
+    inner_products : without a schedule, whether inner products run there too
+    """
+    from .compose import set_mode
+
+    set_mode("fpga", bitstream=bitstream, schedule=schedule, inner_products=inner_products)
+
+
 def set_random_seed(seed: int) -> None:
     """Start all random generators anew (fillers, dropout, augmentation)."""
     from .rng import set_seed
@@ -98,6 +119,7 @@ def set_random_seed(seed: int) -> None:
 __all__ = [
     "TEST", "TRAIN", "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "BaristaError", "BitstreamError", "DataError",
     "DeviceError", "MissingExtraError", "NesterovSolver", "Net", "NetError", "PrototxtError", "RMSPropSolver",
-    "SGDSolver", "ShapeError", "SnapshotError", "Solver", "SolverError", "UnsupportedError", "__version__",
-    "get_solver", "init_log", "layer_type_list", "set_mode_cpu", "set_mode_opencl", "set_random_seed",
+    "SGDSolver", "ScheduleError", "ShapeError", "SnapshotError", "Solver", "SolverError", "UnsupportedError",
+    "__version__", "get_solver", "init_log", "layer_type_list", "set_mode_cpu", "set_mode_fpga", "set_mode_gpu",
+    "set_mode_opencl", "set_random_seed",
 ]

@@ -5,54 +5,78 @@ Everything else receives an `OpSet` and knows nothing of devices.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from .errors import UnsupportedError, nearest
 from .ops.base import OpSet
 
-BACKENDS = ("cpu", "opencl")
+BACKENDS = ("cpu", "opencl", "fpga")
 
 _mode: str = "cpu"
 _default: dict[tuple[str, np.dtype[np.generic]], OpSet] = {}
 
 
 def make_ops(backend: str = "cpu", dtype: npt.DTypeLike = np.float32, device: str | None = None,
-             threads: int | None = None) -> OpSet:
+             threads: int | None = None, *, bitstream: str | None = None, schedule: str | None = None,
+             inner_products: bool = False, verify: bool = False) -> OpSet:
     """Make an op set.
 
     Parameters
     ----------
-    backend : ``cpu`` or ``opencl``
+    backend : ``cpu``, ``opencl`` or ``fpga``
     dtype : float32, or float64 for gradient checks
     device : which OpenCL device (index or part of its name); None lets the runtime choose
     threads : threads of the CPU op set; None takes all cores
+    bitstream : for ``fpga``, a manifest or a folder of them; None builds one for the emulated board
+    schedule : for ``fpga``, the file that says which bitstream computes what
+    inner_products : for ``fpga`` without a schedule, whether inner products run on the array too
+    verify : compare each convolution and product with the CPU's
 
     Raises
     ------
-    UnsupportedError : no such backend
+    UnsupportedError : no such backend, or a dtype that it does not have
     DeviceError, MissingExtraError : the backend cannot run here
+    BitstreamError, ScheduleError : files that cannot be used
     """
-    if backend == "cpu":
-        from .ops.cpu import CpuOps
+    if backend not in BACKENDS:
+        hint = nearest(backend, BACKENDS)
+        raise UnsupportedError(f"backend {backend!r} is not in this version; choose one of {', '.join(BACKENDS)}"
+                               + (f" ({hint})" if hint else ""))
+    from .ops.cpu import CpuOps
 
-        return CpuOps(dtype, threads)
+    host = CpuOps(dtype, threads)
+    if backend == "cpu":
+        return host
+    ops: OpSet
     if backend == "opencl":
-        from .ops.cpu import CpuOps
         from .ops.opencl import OpenCLOps
 
-        return OpenCLOps(CpuOps(dtype, threads), device)
-    hint = nearest(backend, BACKENDS)
-    raise UnsupportedError(f"backend {backend!r} is not in this version; choose one of {', '.join(BACKENDS)}"
-                           + (f" ({hint})" if hint else ""))
+        ops = OpenCLOps(host, device)
+    else:
+        from .ops.fpga import open_fpga
+
+        ops = open_fpga(host, bitstream, schedule, inner_products, device)
+    if verify:
+        from .ops.verify import VerifiedOps
+
+        ops = VerifiedOps(ops, host)
+    return ops
 
 
-def set_mode(backend: str) -> None:
-    """Choose the backend of nets that are made without an op set (pycaffe's set_mode_*)."""
+def set_mode(backend: str, **options: Any) -> None:
+    """Choose the backend of nets that are made without an op set (pycaffe's set_mode_*).
+
+    Parameters
+    ----------
+    options : further arguments of `make_ops`; with any of them a new op set is made
+    """
     global _mode
     make = (backend, np.dtype(np.float32))
-    if make not in _default:
-        _default[make] = make_ops(backend)
+    if options or make not in _default:
+        _default[make] = make_ops(backend, **options)
     _mode = backend
 
 

@@ -53,6 +53,10 @@ class BitstreamError(BaristaError, ValueError):
     """A bitstream or manifest that cannot be used."""
 
 
+class ScheduleError(BaristaError, ValueError):
+    """A schedule that cannot be read, or that was made for something else."""
+
+
 class DataError(BaristaError, ValueError):
     """Input data (database, image, mean file) that cannot be used."""
 

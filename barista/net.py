@@ -19,12 +19,12 @@ import numpy.typing as npt
 from . import rng
 from .blob import HOST, Blob
 from .compose import default_ops
-from .errors import DataError, NetError, ShapeError, nearest
+from .errors import BitstreamError, DataError, DeviceError, NetError, ScheduleError, ShapeError, nearest
 from .frontends.prototxt import read_net, to_text
 from .layers import Layer, check_counts, make_layer
 from .net_graph import Step, filter_net, insert_splits, plan_backward
 from .net_params import copy_params, share_params
-from .ops.base import OpSet
+from .ops.base import OpSet, Owner
 from .proto.blobs import array_to_blob
 from .proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec, Phase
 from .weights import read_weights, write_weights
@@ -182,6 +182,7 @@ class Net:
         self._bottoms.append(bottom)
         self._tops.append(top)
         self._top_names.append(names)
+        self.ops.owner = Owner(self.name, self.phase, layer.name)
         for name in param.bottom:
             say("net.cpp:408", "%s <- %s", param.name, name)
         for name in names:
@@ -287,6 +288,7 @@ class Net:
         if shapes != self._shapes[index]:
             layer, top = self.layers[index], self._tops[index]
             before = [blob.shape for blob in top]
+            self.ops.owner = Owner(self.name, self.phase, layer.name)
             with _said_by(layer):
                 layer.reshape(self._bottoms[index], top)
             self._shapes[index] = shapes
@@ -304,7 +306,8 @@ class Net:
         """Run the backward passes of the layers `start` (None: the last) down to `end`."""
         for index in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
             if self._layer_needs[index]:
-                self.layers[index].backward(self._tops[index], self.propagate_down[index], self._bottoms[index])
+                with _said_by(self.layers[index]):
+                    self.layers[index].backward(self._tops[index], self.propagate_down[index], self._bottoms[index])
 
     def loss(self) -> float:
         """The weighted loss of the last forward pass; reading it waits for the device."""
@@ -451,7 +454,7 @@ def _said_by(layer: Layer) -> Iterator[None]:
     """Let an error that arises below the layer, where no names are known, say which layer it was."""
     try:
         yield
-    except (ShapeError, DataError) as error:
+    except (ShapeError, DataError, DeviceError, BitstreamError, ScheduleError) as error:
         who = f"{layer.name} ({layer.type}): "
         if str(error).startswith(who):
             raise

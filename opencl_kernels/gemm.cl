@@ -3,13 +3,22 @@
 //   A is cut into panels of TILE_M rows, B into panels of TILE_N columns.  A panel lies as
 //   [K][tile], zeros beyond the edge, so that the product reads both straight through:
 //
-//        B panel [K][TILE_N]                 one work-item = one tile of C:
+//        B panel [K][TILE_N]                 one tile of C:
 //             | | | |                          for k: TILE_M numbers of A times
 //   A panel  +-------+                                TILE_N numbers of B, summed in
 //   [K][TILE_M] tile |                                registers
 //            +-------+
 //
-// No local memory and no barriers: on CPU devices a work-item is a loop on one core.
+// Two ways to go over the tiles:
+//
+//   multiply         B packed beforehand, whole; a work-item is one tile over all of K.
+//   multiply_strips  a work-item is a strip of columns (of some rows): it packs CHUNK_K rows of its B
+//                    into local memory, where they stay in the core's cache while all of A passes by,
+//                    and adds chunk after chunk to C.  For CPU devices, where a work-group is one
+//                    work-item and local memory is cache.
+//
+// No barriers: on CPU devices a work-item is a loop on one core.  Every element of C is one sum in one
+// order, so that the same inputs give the same bits.
 //
 // Several products at once ("batch") differ in B and C and share A in turn: product z takes
 // A number z % groups.
@@ -26,17 +35,75 @@
 #ifndef VECTORS
 #define VECTORS 2   // vectors in a row of a tile: 1 or more
 #endif
+#ifndef CHUNK_K
+#define CHUNK_K 256 // rows of B that a strip packs at a time: 1 or more
+#endif
+#ifndef PACK_ROWS
+#define PACK_ROWS 64  // rows of one panel that a work-item of pack_a or pack_b copies: 1 or more
+#endif
+#ifndef AVX512
+#define AVX512 0    // 1: inner loops are compiled for x86-64 with AVX-512 (F, VL, DQ, BW), which the processor must have
+#endif
 #define TILE_N (VECTOR * VECTORS)
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 typedef REAL real;
 typedef JOIN(REAL, VECTOR) vector;
+typedef JOIN(REAL, 4) real4;
+typedef real4 loose4 __attribute__((aligned(sizeof(real))));
+typedef vector loose __attribute__((aligned(sizeof(real))));
 
-// Rows k of one panel that a work-item of pack_a or pack_b copies.
-#ifndef PACK_ROWS
-#define PACK_ROWS 64  // 1 or more
+// The target belongs on a function of its own: on the kernel it would hold for PoCL's work-item loops too.
+#if AVX512
+#define INNER __attribute__((noinline, target("avx512f,avx512vl,avx512dq,avx512bw"))) static
+#else
+#define INNER static
 #endif
+
+// Copy `rows` rows of an operand into a panel: to[k][lane] = from[k * row_stride + lane * lane_stride], zeros
+// from lane number `lanes` on; `space` is where the panel lies.
+//
+// Where a row's elements lie apart and a lane's side by side, squares of four by four are turned in
+// registers, four lanes at a time: more streams at once would evict each other from the cache.
+#define COPY(name, space)                                                                                   \
+    static void name(__global const real *restrict from, space real *restrict to, const int tile,           \
+                     const int lanes, const int lane_stride, const int rows, const int row_stride)          \
+    {                                                                                                       \
+        if (row_stride != 1 || lane_stride == 1) {                                                          \
+            for (int k = 0; k < rows; k++, from += row_stride, to += tile) {                                \
+                if (lanes >= tile && lane_stride == 1)                                                      \
+                    for (int lane = 0; lane < tile; lane++) to[lane] = from[lane];                          \
+                else                                                                                        \
+                    for (int lane = 0; lane < tile; lane++)                                                 \
+                        to[lane] = lane < lanes ? from[(size_t)lane * lane_stride] : (real)0;               \
+            }                                                                                               \
+            return;                                                                                         \
+        }                                                                                                   \
+        int lane = 0;                                                                                       \
+        for (; lane + 4 <= tile && lane + 4 <= lanes; lane += 4) {                                          \
+            __global const real *restrict p = from + (size_t)lane * lane_stride;                            \
+            __global const real *restrict q = p + lane_stride, *restrict r = q + lane_stride;               \
+            __global const real *restrict s = r + lane_stride;                                              \
+            space real *restrict column = to + lane;                                                        \
+            int k = 0;                                                                                      \
+            for (; k + 4 <= rows; k += 4, column += 4 * tile) {                                             \
+                const real4 a = *(__global const loose4 *)(p + k), b = *(__global const loose4 *)(q + k);   \
+                const real4 c = *(__global const loose4 *)(r + k), d = *(__global const loose4 *)(s + k);   \
+                *(space loose4 *)column = (real4)(a.s0, b.s0, c.s0, d.s0);                                  \
+                *(space loose4 *)(column + tile) = (real4)(a.s1, b.s1, c.s1, d.s1);                         \
+                *(space loose4 *)(column + 2 * tile) = (real4)(a.s2, b.s2, c.s2, d.s2);                     \
+                *(space loose4 *)(column + 3 * tile) = (real4)(a.s3, b.s3, c.s3, d.s3);                     \
+            }                                                                                               \
+            for (; k < rows; k++, column += tile) *(space loose4 *)column = (real4)(p[k], q[k], r[k], s[k]); \
+        }                                                                                                   \
+        for (; lane < tile; lane++)                                                                         \
+            for (int k = 0; k < rows; k++)                                                                  \
+                to[k * tile + lane] = lane < lanes ? from[(size_t)lane * lane_stride + k] : (real)0;        \
+    }
+
+COPY(copy_to_global, __global)
+COPY(copy_to_local, __local)
 
 // Copy rows [k0, k1) of one panel.  Row k of the operand is (k / inner, k % inner), whose two parts
 // have strides of their own: that is how images stand one behind the other along K.
@@ -44,17 +111,11 @@ static void pack(__global const real *restrict source, __global real *restrict p
                  const int lanes, const int lane_stride, const int k0, const int k1, const int inner,
                  const int inner_stride, const int outer_stride)
 {
-    for (int k = k0; k < k1; k++) {
-        __global const real *restrict row =
-            source + (size_t)(k / inner) * outer_stride + (size_t)(k % inner) * inner_stride;
-        __global real *restrict to = panel + (size_t)k * tile;
-        if (lanes >= tile) {
-            for (int lane = 0; lane < tile; lane++)
-                to[lane] = row[(size_t)lane * lane_stride];
-        } else {
-            for (int lane = 0; lane < tile; lane++)
-                to[lane] = lane < lanes ? row[(size_t)lane * lane_stride] : (real)0;
-        }
+    for (int k = k0; k < k1;) {
+        const int within = k % inner, run = inner - within < k1 - k ? inner - within : k1 - k;
+        copy_to_global(source + (size_t)(k / inner) * outer_stride + (size_t)within * inner_stride,
+                       panel + (size_t)k * tile, tile, lanes, lane_stride, run, inner_stride);
+        k += run;
     }
 }
 
@@ -80,6 +141,55 @@ static void pack(__global const real *restrict source, __global real *restrict p
 PACK(pack_a, TILE_M)
 PACK(pack_b, TILE_N)
 
+// C(rows, columns) = alpha A B + bias + beta C for one tile or the part of one inside C; `space` is where B lies.
+// beta = 0 must not read C, which may hold NaN.
+#define TILE(name, space)                                                                                   \
+    INNER void name(__global const real *restrict a, space const real *restrict packed,                     \
+                    __global real *restrict c, __global const real *restrict bias, const int row_stride,    \
+                    const int rows, const int columns, const int k_count, const real alpha, const real beta) \
+    {                                                                                                       \
+        space const vector *restrict b = (space const vector *)packed;                                      \
+        vector sum[TILE_M][VECTORS];                                                                        \
+        _Pragma("unroll") for (int i = 0; i < TILE_M; i++)                                                  \
+            _Pragma("unroll") for (int j = 0; j < VECTORS; j++) sum[i][j] = (vector)(0);                    \
+        for (int k = 0; k < k_count; k++) {                                                                 \
+            vector row[VECTORS];                                                                            \
+            _Pragma("unroll") for (int j = 0; j < VECTORS; j++) row[j] = b[j];                              \
+            _Pragma("unroll") for (int i = 0; i < TILE_M; i++) {                                            \
+                const vector element = (vector)(a[i]);                                                      \
+                _Pragma("unroll") for (int j = 0; j < VECTORS; j++) sum[i][j] += element * row[j];          \
+            }                                                                                               \
+            a += TILE_M;                                                                                    \
+            b += VECTORS;                                                                                   \
+        }                                                                                                   \
+        if (rows >= TILE_M && columns >= TILE_N) {                                                          \
+            _Pragma("unroll") for (int i = 0; i < TILE_M; i++) {                                            \
+                const vector shift = (vector)(bias ? bias[i] : (real)0);                                    \
+                __global loose *to = (__global loose *)(c + (size_t)i * row_stride);                \
+                _Pragma("unroll") for (int j = 0; j < VECTORS; j++) {                                       \
+                    const vector value = alpha * sum[i][j] + shift;                                         \
+                    to[j] = beta == 0 ? value : value + beta * to[j];                                       \
+                }                                                                                           \
+            }                                                                                               \
+            return;                                                                                         \
+        }                                                                                                   \
+        real edge[TILE_M * TILE_N];                                                                         \
+        _Pragma("unroll") for (int i = 0; i < TILE_M; i++)                                                  \
+            _Pragma("unroll") for (int j = 0; j < VECTORS; j++)                                             \
+                *(loose *)(edge + i * TILE_N + j * VECTOR) = sum[i][j];                                 \
+        for (int i = 0; i < rows && i < TILE_M; i++) {                                                      \
+            const real shift = bias ? bias[i] : (real)0;                                                    \
+            for (int j = 0; j < columns && j < TILE_N; j++) {                                               \
+                const real value = alpha * edge[i * TILE_N + j] + shift;                                    \
+                __global real *to = c + (size_t)i * row_stride + j;                                         \
+                *to = beta == 0 ? value : value + beta * *to;                                               \
+            }                                                                                               \
+        }                                                                                                   \
+    }
+
+TILE(global_tile, __global)
+TILE(local_tile, __local)
+
 // Work-items: (product z, panel of B, panel of A), the last fastest, so that a panel of B stays in the
 // cache while the panels of A pass by.
 __kernel void multiply(__global const real *restrict a_packed, __global const real *restrict b_packed,
@@ -92,43 +202,40 @@ __kernel void multiply(__global const real *restrict a_packed, __global const re
     if (id >= items) return;
     const int m_panels = (m_count + TILE_M - 1) / TILE_M, n_panels = (n_count + TILE_N - 1) / TILE_N;
     const int m_panel = id % m_panels, n_panel = id / m_panels % n_panels, z = id / m_panels / n_panels;
-    const int group = z % groups;
+    const int group = z % groups, m0 = m_panel * TILE_M, n0 = n_panel * TILE_N;
+    global_tile(a_packed + ((size_t)group * m_panels + m_panel) * k_count * TILE_M,
+                b_packed + ((size_t)z * n_panels + n_panel) * k_count * TILE_N,
+                c + c_offset + ((size_t)z * m_count + m0) * n_count + n0,
+                bias ? bias + group * m_count + m0 : bias, n_count, m_count - m0, n_count - n0, k_count, alpha,
+                beta);
+}
 
-    __global const real *restrict a = a_packed + ((size_t)group * m_panels + m_panel) * k_count * TILE_M;
-    __global const vector *restrict b =
-        (__global const vector *)(b_packed + ((size_t)z * n_panels + n_panel) * k_count * TILE_N);
-    vector sum[TILE_M][VECTORS];
-#pragma unroll
-    for (int i = 0; i < TILE_M; i++)
-#pragma unroll
-        for (int j = 0; j < VECTORS; j++) sum[i][j] = (vector)(0);
-
-    for (int k = 0; k < k_count; k++) {
-        vector row[VECTORS];
-#pragma unroll
-        for (int j = 0; j < VECTORS; j++) row[j] = b[j];
-#pragma unroll
-        for (int i = 0; i < TILE_M; i++) {
-            const vector element = (vector)(a[i]);
-#pragma unroll
-            for (int j = 0; j < VECTORS; j++) sum[i][j] += element * row[j];
-        }
-        a += TILE_M;
-        b += VECTORS;
-    }
-
-    const int m0 = m_panel * TILE_M, n0 = n_panel * TILE_N;
-    const int rows = m_count - m0 < TILE_M ? m_count - m0 : TILE_M;
-    const int columns = n_count - n0 < TILE_N ? n_count - n0 : TILE_N;
-    __global real *restrict tile = c + c_offset + ((size_t)z * m_count + m0) * n_count + n0;
-    for (int i = 0; i < rows; i++) {
-        const real *result = (const real *)sum[i];
-        const real shift = bias ? bias[group * m_count + m0 + i] : (real)0;
-        for (int j = 0; j < columns; j++) {
-            const real value = alpha * result[j] + shift;
-            const size_t at = (size_t)i * n_count + j;
-            // beta = 0 must not read C, which may hold NaN.
-            tile[at] = beta == 0 ? value : value + beta * tile[at];
-        }
+// Work-items: (block of panels of A, strip of columns), the last fastest.
+__kernel void multiply_strips(__global const real *restrict a_packed, __global const real *restrict b,
+                              __global real *restrict c,
+                              __local real *restrict panels,  // CHUNK_K * strip elements
+                              const int b_offset,  // of the first element in b
+                              const int m_count, const int n_count, const int k_count, const int row_stride,
+                              const int column_stride,
+                              const int strip,   // columns of a strip: a multiple of TILE_N
+                              const int block,   // rows of a block: a multiple of TILE_M
+                              const real alpha, const real beta, const uint items)
+{
+    const uint id = get_global_id(0);
+    if (id >= items) return;
+    const int strips = (n_count + strip - 1) / strip;
+    const int first = id % strips * strip, top = id / strips * block;
+    const int columns = n_count - first < strip ? n_count - first : strip;
+    const int bottom = m_count - top < block ? m_count : top + block;
+    for (int k0 = 0; k0 == 0 || k0 < k_count; k0 += CHUNK_K) {
+        const int rows = k_count - k0 < CHUNK_K ? k_count - k0 : CHUNK_K;
+        for (int n0 = 0; n0 < columns; n0 += TILE_N)
+            copy_to_local(b + b_offset + (size_t)k0 * row_stride + (size_t)(first + n0) * column_stride,
+                          panels + n0 * rows, TILE_N, columns - n0, column_stride, rows, row_stride);
+        for (int n0 = 0; n0 < columns; n0 += TILE_N)
+            for (int m0 = top; m0 < bottom; m0 += TILE_M)
+                local_tile(a_packed + (size_t)m0 * k_count + (size_t)k0 * TILE_M, panels + n0 * rows,
+                           c + (size_t)m0 * n_count + first + n0, 0, n_count, m_count - m0, columns - n0, rows,
+                           alpha, k0 ? (real)1 : beta);
     }
 }

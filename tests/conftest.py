@@ -12,6 +12,7 @@ from opencl_device import open_opencl
 
 from barista import rng
 from barista.compose import make_ops
+from barista.data.digits import digits_to_lmdb
 from barista.ops.base import OpSet
 from barista.ops.cpu import CpuOps
 
@@ -38,6 +39,14 @@ def _quiet_again() -> Iterator[None]:
 def golden() -> Path:
     """Figures that Caffe itself computed."""
     return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with handwritten digits as LMDB."""
+    folder = tmp_path_factory.mktemp("digits")
+    digits_to_lmdb(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,9 @@ def under(name: str, *places: str) -> bool:
 # Part of the package -> what it may import besides its own part and `errors`. The first line that fits counts.
 DIRECTIONS = {
     "errors": [],
-    "gemm": [],
+    "precision": [],
+    "gemm.shapes": [],
+    "gemm": ["precision"],
     "blob": [],
     "rng": [],
     "resources": [],
@@ -100,18 +102,25 @@ DIRECTIONS = {
     "ops.base": ["blob", "gemm"],
     "ops.program": [],
     "ops.hosted": ["ops.base", "blob", "gemm"],
-    "ops.cpu": ["ops.base", "ops.program", "blob", "gemm"],
+    "ops.columns": ["gemm"],
+    "ops.verify": ["ops.base", "ops.hosted", "blob", "gemm"],
+    "ops.cpu": ["ops.base", "ops.program", "ops.columns", "blob", "gemm"],
+    "ops.fpga": ["ops.base", "ops.hosted", "ops.columns", "blob", "gemm", "precision", "schedule", "hardware",
+                 "runtime", "resources"],
     "ops.opencl": ["ops.base", "ops.program", "ops.hosted", "blob", "gemm", "runtime", "resources"],
     "ops": [],
-    "runtime": ["blob"],
+    "hardware": ["gemm", "precision"],
+    "runtime": ["blob", "", "gemm", "precision", "hardware", "resources"],
     "layers": ["ops.base", "blob", "gemm", "fillers", "proto", "data"],
     "net_graph": ["proto"],
     "net_params": ["blob", "proto"],
     "net": ["net_graph", "net_params", "layers", "ops.base", "blob", "rng", "compose", "proto", "frontends", "weights"],
-    "compose": ["ops.base", "ops.cpu", "ops.opencl"],
+    "schedule": ["gemm"],
+    "compose": ["ops.base", "ops.cpu", "ops.opencl", "ops.fpga", "ops.verify"],
     "solvers": ["net", "ops.base", "blob", "rng", "proto", "frontends", "files", "hdf5", "weights"],
     "cli": ["", "solvers", "net", "data", "frontends", "proto", "compose", "ops.base", "rng", "log", "resources",
-            "runtime.devices"],
+            "runtime.devices", "runtime.context", "runtime.bitstream_build", "runtime.bitstream_program", "hardware",
+            "gemm", "precision", "blob"],
     "__main__": ["cli"],
     "": ["net", "layers", "solvers", "compose", "rng", "log"],
 }
@@ -140,8 +149,8 @@ def test_direction(module: str) -> None:
 
 def test_only_the_composition_names_backends() -> None:
     for module in modules():
-        if part_of(module) not in ("compose", "ops.cpu", "ops.opencl"):
-            assert not {name for name in inner(module) if under(name, "ops.cpu", "ops.opencl")}, module
+        if part_of(module) not in ("compose", "ops.cpu", "ops.opencl", "ops.fpga"):
+            assert not {name for name in inner(module) if under(name, "ops.cpu", "ops.opencl", "ops.fpga")}, module
 
 
 def test_layers_and_net_know_no_device() -> None:
@@ -149,8 +158,8 @@ def test_layers_and_net_know_no_device() -> None:
     for module in modules():
         if part_of(module) in ("layers", "net", "net_graph"):
             assert not {name for name in imports(module) if under(name, "pyopencl", "barista.runtime",
-                                                                  "barista.ops.cpu",
-                                                                  "barista.ops.opencl")}, module
+                                                                  "barista.ops.cpu", "barista.ops.opencl",
+                                                                  "barista.ops.fpga")}, module
         if part_of(module) == "layers":
             calls = {node.attr for node in ast.walk(tree(module))
                      if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "np"}
@@ -158,11 +167,12 @@ def test_layers_and_net_know_no_device() -> None:
 
 
 def test_planning_is_pure() -> None:
-    """Shapes need neither numbers nor devices."""
+    """Shapes and schedules need neither numbers nor devices."""
     for module in modules():
-        if part_of(module) == "gemm":
+        if part_of(module) in ("gemm.shapes", "schedule"):
             assert {name.split(".")[0] for name in imports(module)} <= {"__future__", "dataclasses", "enum", "math",
-                                                                         "collections", "typing", "barista"}, module
+                                                                         "collections", "typing", "barista", "json",
+                                                                         "os", "pathlib"}, module
 
 
 def test_no_cycles_when_imported() -> None:
@@ -190,10 +200,11 @@ PLACES = {
     "lmdb": {"data.database"},
     "PIL": {"data.images"},
     "sklearn": {"data.digits"},
+    "matplotlib": {"cli.plot"},
     "threadpoolctl": {"ops.cpu.threads", "cli.device_query"},
     "tqdm": {"cli.progress", "data.convert", "data.mean", "log"},
 }
-OPTIONAL = ("pyopencl", "h5py", "sklearn")
+OPTIONAL = ("pyopencl", "h5py", "sklearn", "matplotlib")
 STANDARD = {"numpy", "google"}
 
 

@@ -125,21 +125,6 @@ def test_snapshot_and_weights_exclude_each_other(line: Path, say: Say) -> None:
     assert "not both" in log
 
 
-@pytest.mark.parametrize(("mode", "words", "reason"), [
-    ("CPU", [], "Backend cpu, chosen by solver_mode: CPU; "),
-    ("GPU", [], "Backend cpu, chosen by solver_mode: GPU: this version computes that on the CPU"),
-    (None, [], "Backend cpu, chosen by no solver_mode, which means GPU in Caffe: this version computes"),
-    ("FPGA", ["--backend", "cpu"], "Backend cpu, chosen by --backend; ")])
-def test_the_log_says_what_computes_and_why(line: Path, say: Say, mode: str | None, words: list[str],
-                                            reason: str) -> None:
-    solver(line, solver_mode=mode)
-    status, _, log = say("train", "-solver", "solver.prototxt", *words)
-    assert status == 0, log
-    first, second, *_ = log.splitlines()
-    assert first.endswith("caffe.cpp:197] Use CPU.")
-    assert f"] {reason}" in second
-
-
 @pytest.mark.opencl
 def test_an_opencl_device_computes_where_it_is_asked_for(line: Path, say: Say) -> None:
     pytest.importorskip("pyopencl", reason="the opencl extra is not installed")
@@ -159,12 +144,6 @@ def test_an_unknown_device_is_named_with_those_there_are(line: Path, say: Say) -
     status, _, err = say("time", "-model", "net.prototxt", "--backend", "opencl", "--device", "nowhere", "--quiet")
     assert status == 1
     assert re.fullmatch(r"barista: error: no OpenCL device or platform has 'nowhere' in its name; .*\n", err)
-
-
-def test_caffes_choice_of_gpus_is_not_silently_ignored(line: Path, say: Say) -> None:
-    status, _, log = say("train", "-solver", "solver.prototxt", "-gpu", "0")
-    assert status == 0
-    assert re.search(r"^W.*--gpu 0 is not followed: Barista has no CUDA backend", log, re.MULTILINE)
 
 
 def test_options_without_effect_are_said(line: Path, say: Say) -> None:
@@ -218,7 +197,9 @@ def test_unknown_fields_can_be_skipped(line: Path, say: Say, monkeypatch: pytest
     (["train", "-solver", "nowhere.prototxt"], r"nowhere\.prototxt"),
     (["train", "-solver", "no_net.prototxt"], r"nt\.prototxt"),
     (["train", "-solver", "typo.prototxt"], r"typo\.prototxt:\d+:\d+: .*'base_lrr'.*did you mean 'base_lr'"),
-    (["train", "-solver", "fpga.prototxt"], r"solver_mode: FPGA is not in this version"),
+    (["train", "-solver", "fpga.prototxt", "--bitstream", "none.json"],
+     r"none\.json: there is no manifest none\.json; `barista bitstream build` makes"),
+    (["train", "-solver", "fpga.prototxt", "--schedule", "none.json"], r"none\.json: the schedule cannot be read"),
     (["train", "-solver", "wild.prototxt"], r"training diverged: at iteration \d+"),
     (["train", "-solver", "solver.prototxt", "--backend", "opnecl"], r"'opnecl'.*did you mean 'opencl'"),
     (["train", "-solver", "solver.prototxt", "-snapshot", "none.solverstate"], r"none\.solverstate"),

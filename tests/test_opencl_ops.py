@@ -15,7 +15,7 @@ from barista.gemm.shapes import ConvolutionGeometry, GemmShape
 from barista.ops.base import AxisGeometry, LossRule, OpSet, PoolingGeometry
 from barista.ops.cpu import CpuOps
 from barista.ops.opencl import OpenCLOps, convolution
-from barista.ops.opencl.gemm import PACK_ROWS, TILE_M, tile_n
+from barista.ops.opencl.gemm import PACK_ROWS
 from barista.resources import find
 from barista.runtime.driver import cl
 
@@ -100,16 +100,15 @@ def test_elementwise_of_nothing(ops: OpenCLOps) -> None:
 
 # ---- matrix products ------------------------------------------------------------------------
 
-SIZES_M = (1, TILE_M - 1, TILE_M, 2 * TILE_M + 1)
-SIZES_N = (1, 15, 16, 33)
 SIZES_K = (1, PACK_ROWS, 2 * PACK_ROWS + 1)
 
 
 @pytest.mark.parametrize("trans_b", [False, True])
 @pytest.mark.parametrize("trans_a", [False, True])
 def test_gemm_at_the_edges_of_tiles(ops: OpenCLOps, rng: np.random.Generator, trans_a: bool, trans_b: bool) -> None:
-    assert tile_n(ops._device) == 16
-    for m, n, k in itertools.product(SIZES_M, SIZES_N, SIZES_K):
+    rows, columns = ops._device.gemm.tile_m, ops._device.gemm.tile_n(ops.dtype)
+    for m, n, k in itertools.product((1, rows - 1, rows, 2 * rows + 1), (1, columns - 1, columns, 2 * columns + 1),
+                                     SIZES_K):
         a, b = numbers(rng, m, k), numbers(rng, k, n)
         c = empty(m, n)
         ops.gemm(GemmShape(m, n, k), trans_a, trans_b).run(

@@ -38,9 +38,9 @@ def space(context: Context) -> OpenCLSpace:
 
 # ---- choosing -------------------------------------------------------------------------------
 
-def fake(name: str, bit: int, platform: str = "Acme OpenCL") -> Any:
+def fake(name: str, bit: int, platform: str = "Acme OpenCL", available: bool = True, compiler: bool = True) -> Any:
     return SimpleNamespace(name=name, type=bit, platform=SimpleNamespace(name=platform), max_compute_units=4,
-                           global_mem_size=1 << 30)
+                           global_mem_size=1 << 30, available=available, compiler_available=compiler)
 
 
 def failure(kind: Any, routine: str, code: int) -> Any:
@@ -51,12 +51,22 @@ def failure(kind: Any, routine: str, code: int) -> Any:
 CPU = fake("cpu-Ryzen", cl.device_type.CPU, "Portable Computing Language")
 GPU = fake("GeForce", cl.device_type.GPU)
 CARD = fake("Alveo", cl.device_type.ACCELERATOR, "Xilinx")
+OFFLINE = fake("Alveo", cl.device_type.ACCELERATOR, "Xilinx", compiler=False)
+LOST = fake("Radeon", cl.device_type.GPU, available=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have chosen a device."""
+    monkeypatch.delenv("PYOPENCL_CTX", raising=False)
 
 
 @pytest.mark.parametrize(("found", "wanted", "expected"), [
     ([CPU, CARD, GPU], None, GPU),
     ([CPU, CARD], None, CARD),
     ([CPU], None, CPU),
+    ([OFFLINE, LOST, CPU], None, CPU),
+    ([OFFLINE, CPU], "0", OFFLINE),
     ([CPU, GPU], "0", CPU),
     ([CPU, GPU], "1", GPU),
     ([CPU, GPU, CARD], "alveo", CARD),
@@ -77,6 +87,53 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, wanted: str
     assert "1: GeForce (Acme OpenCL), GPU" in str(caught.value)
 
 
+@pytest.mark.parametrize(("variable", "expected"), [
+    ("0", CPU), ("1", GPU), ("acme", GPU), ("Portable:", CPU), ("1:0", GPU), ("1:1", LOST), ("acme:rad", LOST)])
+def test_the_variable_of_pyopencl(monkeypatch: pytest.MonkeyPatch, variable: str, expected: Any) -> None:
+    found = [CPU, GPU, LOST]
+    monkeypatch.setattr(devices, "all_devices", lambda: found)
+    monkeypatch.setattr(devices.cl, "get_platforms", lambda: [CPU.platform, GPU.platform])
+    monkeypatch.setenv("PYOPENCL_CTX", variable)
+    choice = devices.select()
+    assert choice.device is expected
+    assert choice.reason == f"PYOPENCL_CTX={variable}"
+    assert devices.select("0").device is CPU  # what is said in the call goes before it
+    other = next(device for device in found if device is not expected)
+    assert devices.why_not(other, choice) == "PYOPENCL_CTX asks for another"
+
+
+@pytest.mark.parametrize(("variable", "problem"), [
+    ("2", "no platform '2'"), ("xil", "no platform 'xil'"), ("1:5", "no device '5' on Acme OpenCL"),
+    ("0:GeForce", "no device 'GeForce' on Portable Computing Language")])
+def test_a_variable_that_names_nothing(monkeypatch: pytest.MonkeyPatch, variable: str, problem: str) -> None:
+    monkeypatch.setattr(devices, "all_devices", lambda: [CPU, GPU])
+    monkeypatch.setattr(devices.cl, "get_platforms", lambda: [CPU.platform, GPU.platform])
+    monkeypatch.setenv("PYOPENCL_CTX", variable)
+    with pytest.raises(DeviceError, match=f"PYOPENCL_CTX={variable}: {problem}; give PLATFORM or PLATFORM:DEVICE"):
+        devices.choose()
+
+
+def test_why_a_device_was_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = fake("GeForce two", cl.device_type.GPU)
+    found = [CPU, LOST, OFFLINE, GPU, second]
+    monkeypatch.setattr(devices, "all_devices", lambda: found)
+    choice = devices.select()
+    assert choice == devices.Choice(GPU, "the first GPU of 5 devices")
+    assert [devices.why_not(device, choice) for device in found if device is not GPU] == [
+        "a GPU goes before a CPU", "its driver says that it is not available",
+        "its driver has no compiler, it runs finished binaries only", "another GPU stands before it"]
+    monkeypatch.setattr(devices, "all_devices", lambda: [CPU])
+    assert devices.select().reason == "the only device"
+
+
+def test_no_device_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "all_devices", lambda: [OFFLINE, LOST])
+    with pytest.raises(DeviceError, match="no OpenCL device can build kernels: Alveo: its driver has no compiler, it "
+                                          "runs finished binaries only; Radeon: its driver says that it is not "
+                                          "available; run: pip install"):
+        devices.choose()
+
+
 def test_no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> list[Any]:
         raise failure(cl.LogicError, "clGetPlatformIDs", -1001)
@@ -92,7 +149,8 @@ def test_a_platform_without_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         raise failure(cl.RuntimeError, "clGetDeviceIDs", -1)
 
     monkeypatch.setattr(devices.cl, "get_platforms", lambda: [SimpleNamespace(name="Empty", get_devices=none)])
-    with pytest.raises(DeviceError, match=r"no OpenCL device was found on the platform\(s\) Empty; run: pip"):
+    with pytest.raises(DeviceError, match=r"no OpenCL device was found \(Empty: no device \(DEVICE_NOT_FOUND\)\); "
+                                          r"run: pip"):
         devices.all_devices()
 
 
@@ -156,7 +214,7 @@ def test_a_processor_that_pocl_does_not_know_gets_the_name_of_one_it_contains(
         holder = structure(ctypes.addressof(name))
         device: Any = SimpleNamespace(int_ptr=ctypes.addressof(holder), type=cl.device_type.CPU,
                                  platform=SimpleNamespace(name=pocl.PLATFORM, version="OpenCL 3.0 PoCL 3.0-rc2"))
-        with caplog.at_level(logging.INFO, "barista.runtime.pocl"):
+        with caplog.at_level(logging.DEBUG, "barista.runtime.pocl"):
             pocl.name_processor(device)
         assert name.value == expected
     device.int_ptr = 0

@@ -28,6 +28,17 @@ def tolerance(dtype: npt.DTypeLike, k: int = 1) -> float:
     raise ValueError(f"the table of tolerances ends before K={k}; add a row")
 
 
+def training_tolerance(step: int) -> float:
+    """Relative tolerance of a loss after `step` steps in float32: rounding differs, and each step builds on the
+    one before."""
+    return 1e-5 * (step + 1)
+
+
+# Largest difference of a trained parameter after 20 steps, relative to the largest of its array: a pooled maximum
+# that goes to the other of two nearly equal pixels moves a whole gradient.
+TRAINED_WEIGHTS = 1e-2
+
+
 def assert_close(actual: npt.NDArray[Any], expected: npt.ArrayLike, k: int = 1,
                  scale: float | None = None) -> None:
     """Hold `actual`, computed in its dtype with sums of `k` products, against `expected`."""

@@ -125,12 +125,22 @@ def add_compute(parser: Parser) -> None:
     """Add what decides where and how a network is computed."""
     group = parser.add_argument_group("where to compute")
     group.add_argument("--backend", default=None, metavar="NAME",
-                       help="cpu or opencl (default cpu)")
+                       help="cpu, opencl or fpga; without it the solver's solver_mode decides (GPU is OpenCL here, "
+                            "as in Caffe the default), and the CPU computes where there is no solver")
     group.add_argument("--device", default=None, metavar="ID",
                        help="OpenCL device: its number in `barista device_query`, or part of its name")
+    group.add_argument("--bitstream", default=None, metavar="PATH",
+                       help="fpga: a bitstream's manifest, or a folder of them (default: one for the emulated board, "
+                            "built at the first use)")
+    group.add_argument("--schedule", default=None, metavar="FILE",
+                       help="fpga: which bitstream computes each layer and pass (JSON)")
+    group.add_argument("--inner-products", action="store_true",
+                       help="fpga: compute inner products on the array too, not only convolutions")
+    group.add_argument("--verify-gemm", action="store_true",
+                       help="compare each convolution and product with the CPU's and stop at the first that differs")
     group.add_argument("--gpu", default=None, metavar="IDS",
-                       help="Caffe's choice of CUDA devices: accepted, but a warning says that it is not "
-                            "followed; see --backend and --device")
+                       help="Caffe's choice of CUDA devices: means --backend opencl; a warning says that the numbers "
+                            "are not followed, see --device")
     group.add_argument("--threads", default=None, type=at_least(1), metavar="N",
                        help="threads of the CPU's matrix products (default: all cores)")
     group.add_argument("--seed", default=None, type=at_least(0), metavar="N",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 
 import numpy as np
 
 from .. import rng
 from ..compose import make_ops
-from ..errors import UnsupportedError
+from ..errors import DeviceError, MissingExtraError
 from ..frontends.prototxt import read_net
 from ..net import Net
 from ..ops.base import OpSet
@@ -17,6 +18,43 @@ from ..proto.caffe_pb2 import Phase, SolverParameter
 from .arguments import comma_list
 
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A backend, and why it is the one.
+
+    Attributes
+    ----------
+    backend : its name
+    reason : completes "chosen by ..."
+    """
+
+    backend: str
+    reason: str
+
+
+# Caffe's line names the mode; ours says with the backend's name what there is instead of CUDA.
+_NAMES = {"cpu": "CPU", "opencl": "OpenCL", "fpga": "FPGA"}
+_OF_MODE = {SolverParameter.CPU: Choice("cpu", "solver_mode: CPU"),
+            SolverParameter.GPU: Choice("opencl", "solver_mode: GPU, which is OpenCL here"),
+            SolverParameter.FPGA: Choice("fpga", "solver_mode: FPGA")}
+
+
+def choose(args: argparse.Namespace, solver: SolverParameter | None = None) -> Choice:
+    """Which backend computes: --backend, else --gpu, else the solver's mode, else the CPU.
+
+    Caffe: a solver that names no mode means GPU.
+    """
+    if args.backend is not None:
+        return Choice(args.backend.lower(), "--backend")
+    if args.gpu is not None:
+        return Choice("opencl", "--gpu, which is OpenCL here")
+    if solver is None:
+        return Choice("cpu", "default; --backend chooses another")
+    if not solver.HasField("solver_mode"):
+        return Choice("opencl", "the solver, which gives no solver_mode: that means GPU in Caffe, which is OpenCL here")
+    return _OF_MODE[solver.solver_mode]
 
 
 def open_ops(args: argparse.Namespace, origin: str, solver: SolverParameter | None = None) -> OpSet:
@@ -31,20 +69,48 @@ def open_ops(args: argparse.Namespace, origin: str, solver: SolverParameter | No
     Raises
     ------
     UnsupportedError : a backend that this version does not have
-    DeviceError, MissingExtraError : it cannot run here
+    DeviceError, MissingExtraError : it cannot run here; nothing else takes its place
     """
-    backend = args.backend.lower() if args.backend is not None else _backend_of(solver)
-    ops = make_ops(backend, np.float32, args.device, args.threads)
-    logger.info("Use %s.", "CPU" if backend == "cpu" else "OpenCL", extra={"origin": origin})
-    logger.info("Backend %s, chosen by %s; %s", backend, _reason(args, solver), ops.describe())
-    if args.gpu is not None:
-        logger.warning("--gpu %s is not followed: Barista has no CUDA backend; `barista device_query` lists "
-                       "what can compute here, --backend and --device choose it", args.gpu)
-    if args.device is not None and backend == "cpu":
-        logger.warning("--device %s has no effect on the CPU; give --backend opencl with it", args.device)
+    choice = choose(args, solver)
+    try:
+        ops = make_ops(choice.backend, np.float32, args.device, args.threads, bitstream=args.bitstream,
+                       schedule=args.schedule, inner_products=args.inner_products, verify=args.verify_gemm)
+    except (DeviceError, MissingExtraError) as error:
+        if args.backend is not None:
+            raise
+        raise DeviceError(f"backend {choice.backend}, chosen by {choice.reason}: {error}; or give --backend cpu to "
+                          "compute on the processor") from error
+    logger.info("Backend %s, chosen by %s; %s", choice.backend, choice.reason, ops.describe())
+    logger.info("Use %s.", _NAMES[choice.backend], extra={"origin": origin})
+    _warn(args, choice.backend, solver)
     if args.seed is not None:
         rng.set_seed(args.seed)
     return ops
+
+
+def close_ops(ops: OpSet) -> None:
+    """Log what there is to say of an op set at the end of a run."""
+    summary = ops.summary()
+    if summary:
+        logger.info("%s", summary)
+
+
+def _warn(args: argparse.Namespace, backend: str, solver: SolverParameter | None) -> None:
+    """Say which of the given options have no effect."""
+    number = f"--gpu {args.gpu}" if args.gpu is not None else (
+        f"device_id: {solver.device_id}" if solver is not None and solver.device_id > 0 and backend == "opencl" else "")
+    if number:
+        logger.warning("%s: the numbers are CUDA's and are not followed; `barista device_query` lists what can "
+                       "compute here, --backend and --device choose it", number)
+    if args.device is not None and backend == "cpu":
+        logger.warning("--device %s has no effect on the CPU; give --backend opencl with it", args.device)
+    if args.verify_gemm and backend == "cpu":
+        logger.warning("--verify-gemm has no effect on the CPU, which the others are compared with")
+    if backend != "fpga":
+        for name, value in (("bitstream", args.bitstream), ("schedule", args.schedule),
+                            ("inner-products", args.inner_products)):
+            if value:
+                logger.warning("--%s has no effect on the backend %s; give --backend fpga with it", name, backend)
 
 
 def open_net(args: argparse.Namespace, ops: OpSet) -> Net:
@@ -55,23 +121,3 @@ def open_net(args: argparse.Namespace, ops: OpSet) -> Net:
     definition = read_net(args.model, ignore_unknown_fields=args.ignore_unknown_fields)
     definition.state.level = args.level
     return Net(definition, Phase.Value(args.phase), ops=ops, stages=comma_list(args.stage))
-
-
-def _backend_of(solver: SolverParameter | None) -> str:
-    """Caffe: a solver that names no mode means GPU; there is none here, and the CPU takes its place."""
-    if solver is not None and solver.solver_mode == SolverParameter.FPGA:
-        raise UnsupportedError("solver_mode: FPGA is not in this version; write solver_mode: CPU, or give "
-                               "--backend cpu or --backend opencl")
-    return "cpu"
-
-
-def _reason(args: argparse.Namespace, solver: SolverParameter | None) -> str:
-    if args.backend is not None:
-        return "--backend"
-    if solver is None:
-        return "the default"
-    if solver.solver_mode == SolverParameter.CPU:
-        return "solver_mode: CPU"
-    given = solver.HasField("solver_mode")
-    said = "solver_mode: GPU" if given else "no solver_mode, which means GPU in Caffe"
-    return f"{said}: this version computes that on the CPU unless --backend opencl is given"

@@ -42,17 +42,21 @@ def run(args: argparse.Namespace) -> None:
     for line in host_lines():
         logger.info("%s", line)
     try:
-        from ..runtime.devices import all_devices
+        from ..runtime import devices as runtime
 
-        devices = all_devices()
+        devices = runtime.all_devices()
+        reasons = list(verdicts(devices))
+        failed = runtime.survey().failed
     except (DeviceError, MissingExtraError) as none:
         if args.gpu not in ("", "all"):
             raise
         logger.info("OpenCL: %s", none)
         return
     logger.info("OpenCL: %d device(s)", len(devices))
+    for line in failed:
+        logger.info("OpenCL platform %s", line)
     for number in chosen(args.gpu, len(devices)):
-        for line in device_lines(number, devices[number]):
+        for line in device_lines(number, devices[number], reasons[number]):
             logger.info("%s", line)
 
 
@@ -80,11 +84,25 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def device_lines(number: int, device: Any) -> Iterator[str]:
+def verdicts(devices: Sequence[Any]) -> Iterator[str]:
+    """Whether ``--backend opencl`` takes each of `devices`, and why or why not."""
+    from ..runtime.devices import select, why_not
+
+    try:
+        choice = select()
+    except DeviceError as error:  # the list of devices is the more wanted
+        yield from (f"no: {error}" for _ in devices)
+        return
+    for device in devices:
+        yield f"yes, {choice.reason}" if device == choice.device else f"no, {why_not(device, choice)}"
+
+
+def device_lines(number: int, device: Any, verdict: str) -> Iterator[str]:
     """Describe one OpenCL device, a property a line as Caffe's own query does."""
     rows = {
         "Device id": number,
         "Name": device.name.strip(),
+        "Taken without --device": verdict,
         "Platform": f"{device.platform.name} ({device.platform.version.strip()})",
         "Driver": device.driver_version,
         "Compute units": device.max_compute_units,

@@ -29,6 +29,8 @@ COMMANDS = {
     "test": ("test", "score a trained network"),
     "time": ("time", "measure each layer, forward and backward"),
     "device_query": ("device_query", "list what can compute here"),
+    "bitstream": ("bitstream", "build, list, inspect and verify bitstreams of GEMM arrays"),
+    "tune_gemm": ("tune_gemm", "find the fastest matrix products for an OpenCL device"),
     "convert_imageset": ("convert_imageset", "write images into a database for training"),
     "compute_image_mean": ("compute_image_mean", "average the images of a database"),
     "digits": ("digits", "write handwritten digits into two databases, to try things on"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..net import Net
 from .arguments import Parser, add_compute, add_ignored, add_network, at_least, comma_list, warn_ignored
-from .compute import open_net, open_ops
+from .compute import close_ops, open_net, open_ops
 from .progress import progress
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
         report(net, args.iterations, args.quiet)
     finally:
         net.close()
+    close_ops(ops)
 
 
 def report(net: Net, iterations: int, quiet: bool = False) -> dict[str, float]:

@@ -1,22 +1,25 @@
-"""``barista time``: how long each layer takes, forward and backward."""
+"""``barista time``: how long each layer takes, forward and backward, and on what."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import time
-from collections.abc import Callable
 
 from ..net import Net
+from ..ops.base import StageSeconds
 from .arguments import Parser, add_compute, add_ignored, add_network, at_least, warn_ignored
-from .compute import open_net, open_ops
+from .compute import close_ops, open_net, open_ops
+from .stages import Stages, table
 
 logger = logging.getLogger(__name__)
 
 DESCRIPTION = """Measure a network: run --iterations forward and backward passes on its own data and log the
-average of each layer and of the whole, in milliseconds."""
+average of each layer and of the whole, in milliseconds, and what each pass spent in which stage: tiling, transfers
+to and from the device, kernels, untiling."""
 
 EXAMPLES = """  barista time --model train_val.prototxt --iterations 20
+  barista time --model train_val.prototxt --backend fpga --plot stages.png
   barista time -model=deploy.prototxt -phase TEST"""
 
 
@@ -27,6 +30,8 @@ def add_arguments(parser: Parser) -> None:
                         help="number of passes (default 50)")
     parser.add_argument("--phase", default="TRAIN", type=str.upper, choices=("TRAIN", "TEST"),
                         help="phase of the network's state (default TRAIN)")
+    parser.add_argument("--plot", default=None, metavar="FILE",
+                        help="draw the stages of each layer and pass as a bar chart into this file (.png, .svg, .pdf)")
     add_network(parser)
     add_compute(parser)
     add_ignored(parser)
@@ -38,18 +43,28 @@ def run(args: argparse.Namespace) -> None:
     ops = open_ops(args, "caffe.cpp:343")
     net = open_net(args, ops)
     try:
-        benchmark(net, args.iterations)
+        stages = benchmark(net, args.iterations)
     finally:
         net.close()
+    close_ops(ops)
+    if args.plot is not None:
+        from .plot import plot_stages
+
+        plot_stages(stages, f"{net.name}: {ops.describe()}", args.plot)
+        logger.info("Stages drawn in %s", args.plot)
 
 
-def benchmark(net: Net, iterations: int) -> None:
+def benchmark(net: Net, iterations: int) -> StageSeconds:
     """Time every layer of `net` over `iterations` passes and log the averages as Caffe does.
 
     Every reading of the clock waits until the op set has finished what it was given. One
     pass goes before the measurement, so that kernels are built and memory is touched.
 
     The figures of whole passes hold, beyond the layers', what lies between them.
+
+    Returns
+    -------
+    StageSeconds : average seconds of an iteration, by layer and pass, in each stage
     """
     _say("Performing Forward", 351)
     net.forward_pass()
@@ -60,16 +75,17 @@ def benchmark(net: Net, iterations: int) -> None:
     _say("*** Benchmark begins ***", 365)
     _say(f"Testing for {iterations} iterations.", 366)
     count = len(net.layers)
+    watch = Stages(net)
     forward_ms, backward_ms = [0.0] * count, [0.0] * count
     forward_total_ms = backward_total_ms = 0.0
     began = time.perf_counter()
     for iteration in range(iterations):
         start = time.perf_counter()
         for layer in range(count):
-            forward_ms[layer] += _timed_ms(net, net.forward_pass, layer)
+            forward_ms[layer] += watch.timed_ms(net.forward_pass, layer, "forward")
         middle = time.perf_counter()
         for layer in reversed(range(count)):
-            backward_ms[layer] += _timed_ms(net, net.backward_pass, layer)
+            backward_ms[layer] += watch.timed_ms(net.backward_pass, layer, "backward")
         end = time.perf_counter()
         forward_total_ms += 1e3 * (middle - start)
         backward_total_ms += 1e3 * (end - middle)
@@ -84,14 +100,10 @@ def benchmark(net: Net, iterations: int) -> None:
     _say(f"Average Forward-Backward: {total_ms / iterations:g} ms.", 412)
     _say(f"Total Time: {total_ms:g} ms.", 414)
     _say("*** Benchmark ends ***", 415)
-
-
-def _timed_ms(net: Net, run_layers: Callable[[int, int], None], layer: int) -> float:
-    """Milliseconds that one pass of one layer takes, its end waited for."""
-    start = time.perf_counter()
-    run_layers(layer, layer)
-    net.ops.finish()
-    return 1e3 * (time.perf_counter() - start)
+    average = watch.average(iterations)
+    for line in table(average):
+        logger.info("%s", line)
+    return average
 
 
 def _say(text: str, line: int) -> None:

@@ -11,7 +11,7 @@ from ..frontends.prototxt import read_solver
 from ..proto.caffe_pb2 import NetState
 from ..solvers import SignalHandler, Solver, get_solver
 from .arguments import Parser, UsageError, add_compute, add_ignored, add_network, comma_list, warn_ignored
-from .compute import open_ops
+from .compute import close_ops, open_ops
 from .progress import progress
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
         with SignalHandler(args.sigint_effect, args.sighup_effect) as action:
             solver.action = action
             solve(solver, args.quiet)
+        close_ops(ops)
         logger.info("Optimization Done.", extra={"origin": "caffe.cpp:250"})
 
 

@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..blob import Space, Tensor
+from ..errors import UnsupportedError
 from ..gemm.shapes import ConvolutionGeometry, GemmShape
 
 Shape = tuple[int, ...]
@@ -88,11 +89,13 @@ class Primitive(abc.ABC):
     space : memory in which it computes
     variant : which way was chosen, for the placement report
     workspace_bytes : memory that it holds beyond its arguments
+    resolution : relative step of the numbers that it multiplies, where coarser than the dtype's; else 0
     """
 
     space: Space
     variant: str = ""
     workspace_bytes: int = 0
+    resolution: float = 0.0
 
 
 class Elementwise(Primitive):
@@ -301,19 +304,61 @@ class LossRule:
     ignore_label: int | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """For whom primitives are made.
+
+    Attributes
+    ----------
+    net : the net's name
+    phase : TRAIN (0) or TEST (1)
+    layer : the layer's name
+    """
+
+    net: str = ""
+    phase: int = 0
+    layer: str = ""
+
+
+# (layer, pass) -> stage -> seconds.
+StageSeconds = dict[tuple[str, str], dict[str, float]]
+
+
 class OpSet(abc.ABC):
     """Makes primitives that compute in one memory space and one dtype.
 
     Each method makes one primitive; the classes above say what it does.
+
+    Attributes
+    ----------
+    owner : whose primitives are made next; a net sets it, schedules and reports look at it
     """
 
     name: str
     space: Space
     dtype: np.dtype[Any]
+    owner: Owner = Owner()
+
+    def take_stages(self) -> StageSeconds:
+        """What each layer's products took since the last call, stage by stage; empty where nothing is measured."""
+        return {}
+
+    def tune(self) -> Iterator[str]:
+        """Measure which variants are fast here and keep them for later processes; gives a line a step.
+
+        Raises
+        ------
+        UnsupportedError : nothing to tune
+        """
+        raise UnsupportedError(f"the {self.name} backend has nothing to tune; tune --backend opencl")
 
     @abc.abstractmethod
     def describe(self) -> str:
         """One line for the log: which device, how many threads."""
+
+    def summary(self) -> str:
+        """One line for the log at the end of a run; '' where there is nothing to say."""
+        return ""
 
     @abc.abstractmethod
     def finish(self) -> None:

@@ -21,9 +21,11 @@ class Context:
     Attributes
     ----------
     device, handle, queue : the OpenCL objects
+    reason : why this device
     programs : what has been compiled for the device
     is_cpu : whether work-items run one after the other on a few cores
     has_fp64 : whether kernels may use double
+    processor_flags : what the processor has, by Linux's names, where the device is one under PoCL; else empty
 
     Raises
     ------
@@ -31,7 +33,8 @@ class Context:
     """
 
     def __init__(self, device: str | None = None) -> None:
-        self.device = devices.choose(device)
+        choice = devices.select(device)
+        self.device, self.reason = choice.device, choice.reason
         pocl.name_processor(self.device)
         try:
             self.handle = cl.Context([self.device])
@@ -41,6 +44,7 @@ class Context:
         self.name: str = self.device.name.strip()
         self.is_cpu = bool(self.device.type & cl.device_type.CPU)
         self.has_fp64 = bool(self.device.double_fp_config)
+        self.processor_flags = pocl.processor_flags(self.device)
         self.programs = Programs(self.handle, self.device)
 
     def describe(self) -> str:

@@ -29,7 +29,7 @@ class Kernel:
     context : where it runs
     program, name : which kernel
     signature : one letter for each parameter before `items`: ``b`` a buffer (or None, a null
-        pointer), ``i`` a 32-bit integer, ``r`` a number of the type `real`
+        pointer), ``i`` a 32-bit integer, ``r`` a number of the type `real`, ``l`` bytes of local memory
     real : float32 or float64
     heavy : whether a work-item is a loop of some length by itself
     """
@@ -39,7 +39,8 @@ class Kernel:
         self._queue = context.queue
         self._kernel = cl.Kernel(program, name)
         self._name = name
-        self._types = [{"b": None, "i": np.int32, "r": real.type}[letter] for letter in signature]
+        types: dict[str, Any] = {"b": None, "i": np.int32, "r": real.type, "l": cl.LocalMemory}
+        self._types = [types[letter] for letter in signature]
         self._bound: list[Any] = [_UNSET] * len(signature)
         self._items = -1
         self._enqueued = (0,)

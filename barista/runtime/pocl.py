@@ -58,7 +58,14 @@ def name_processor(device: cl.Device) -> None:
     if name is None:
         return
     ctypes.memmove(address, name.encode().ljust(len(_UNKNOWN), b"\0"), len(_UNKNOWN))
-    log.info("PoCL's compiler does not know this processor; kernels are built for %s", name)
+    log.debug("PoCL's compiler does not know this processor; kernels are built for %s", name)
+
+
+def processor_flags(device: cl.Device) -> frozenset[str]:
+    """What the processor under a PoCL device has, by Linux's names such as ``avx512f``; empty for other devices."""
+    if not is_pocl(device) or platform.system() != "Linux" or platform.machine() != "x86_64":
+        return frozenset()
+    return _processor_flags()
 
 
 def _find_name(structure: int) -> int | None:

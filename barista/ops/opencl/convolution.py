@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from ...blob import Tensor
+from ...errors import DeviceError
 from ...gemm.shapes import ConvolutionGeometry
+from ...runtime.errors import out_of_memory
+from ...runtime.space import DeviceArray
 from ..base import Convolution
 from .device import Device
 from .gemm import Operand, Packer, Product, tile_n
+
+log = logging.getLogger(__name__)
 
 MAX_AXES = 3
 # What the unrolled images of one round may take.  A CPU keeps them in its caches; a GPU wants work for
@@ -43,7 +49,7 @@ class OpenCLConvolution(Convolution):
         self.space = device.space
         self._scratch = device.scratch
         self._rows = rows = g.out_channels // g.group
-        tile = tile_n(device)
+        tile = self._tile = tile_n(device)
         file, constants = "convolution.cl", {**macros(g), "TILE_N": tile}
         weights = rows * g.depth
 
@@ -63,7 +69,7 @@ class OpenCLConvolution(Convolution):
 
         self._pixel_panels, self._tap_panels = -(-g.pixels // tile), -(-g.depth // tile)
         self._images = self._images_a_round(device, tile)
-        self._reserve(tile)
+        self._reserve()
 
     def _images_a_round(self, device: Device, tile: int) -> int:
         g = self._geometry
@@ -71,55 +77,80 @@ class OpenCLConvolution(Convolution):
         limit = ROUND_BYTES_CPU if device.context.is_cpu else ROUND_BYTES
         return max(1, min(g.batch, limit // max(image_bytes, 1)))
 
-    def _reserve(self, tile: int) -> None:
-        g, images = self._geometry, self._images
+    def _reserve(self) -> None:
+        g, images, tile = self._geometry, self._images, self._tile
         a = max(self._pack_w.count(g.depth, g.group), self._pack_w_columns.count(self._rows, g.group),
                 self._pack_dy_rows.count(images * g.pixels, g.group))
         b = max(images * g.group * g.depth * self._pixel_panels * tile,
                 images * g.group * self._tap_panels * g.pixels * tile,
                 self._pack_dy.count(self._rows, images * g.group))
         columns = 0 if g.is_pointwise else images * g.group * g.depth * g.pixels
-        self.workspace_bytes = sum(self._scratch.reserve(slot, count)
-                                   for slot, count in (("a", a), ("b", b), ("columns", columns)))
+        self._counts = {"a": a, "b": b, "columns": columns}
+        self.workspace_bytes = sum(self._scratch.reserve(slot, count) for slot, count in self._counts.items())
 
-    def _rounds(self) -> Iterator[tuple[int, int]]:
-        """(first image, images) of each round."""
-        for first in range(0, self._geometry.batch, self._images):
-            yield first, min(self._images, self._geometry.batch - first)
+    def _work(self, slot: str) -> DeviceArray:
+        return self._scratch.array(slot, self._counts[slot])
+
+    def _rounds(self, run: Callable[[int, int], None]) -> None:
+        """Call run(first image, images) for each round; where memory is missing, with half as many images."""
+        batch, first = self._geometry.batch, 0
+        while first < batch:
+            images = min(self._images, batch - first)
+            try:
+                run(first, images)
+            except DeviceError as error:
+                # What fails for want of memory was not begun, so it can be tried again.
+                if self._images == 1 or not out_of_memory(error):
+                    raise
+                self._images = (self._images + 1) // 2
+                log.warning("convolution of %s to %s: %s; going on with %d image(s) at a time", self._geometry.x_shape,
+                            self._geometry.y_shape, error, self._images)
+                self._reserve()
+                continue
+            first += images
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:
         g = self._geometry
         source, weights = x.read(self.space), w.read(self.space)
         shift = None if bias is None else bias.read(self.space)
         result = y.write(self.space)
-        a, b = self._scratch.array("a"), self._scratch.array("b")
-        self._pack_w.run(weights, a, g.depth, g.group)
         channels = g.in_channels // g.group
-        for first, images in self._rounds():
-            planes = images * g.group
+
+        def some(first: int, images: int) -> None:
+            a, b, planes = self._work("a"), self._work("b"), images * g.group
+            if first == 0:
+                self._pack_w.run(weights, a, g.depth, g.group)
             self._pack_pixels.run(planes * self._pixel_panels * channels, source, b, first)
             self._forward.run(a, b, result, g.depth, planes, bias=shift, offset=first * math.prod(g.y_shape[1:]))
+
+        self._rounds(some)
 
     def grad_weight(self, x: Tensor, dy: Tensor, dw: Tensor) -> None:
         g = self._geometry
         source, gradient, result = x.read(self.space), dy.read(self.space), dw.update(self.space)
-        a, b = self._scratch.array("a"), self._scratch.array("b")
-        for first, images in self._rounds():
-            k = images * g.pixels
+
+        def some(first: int, images: int) -> None:
+            a, b, k = self._work("a"), self._work("b"), images * g.pixels
             self._pack_dy_rows.run(gradient, a, k, g.group, offset=first * math.prod(g.y_shape[1:]))
             self._pack_taps.run(g.group * self._tap_panels * images, source, b, first, images)
             self._grad_weight.run(a, b, result, k, g.group, beta=1.0)
 
+        self._rounds(some)
+
     def grad_input(self, dy: Tensor, w: Tensor, dx: Tensor) -> None:
         g = self._geometry
         gradient, weights, result = dy.read(self.space), w.read(self.space), dx.write(self.space)
-        a, b, columns = (self._scratch.array(slot) for slot in ("a", "b", "columns"))
-        self._pack_w_columns.run(weights, a, self._rows, g.group)
-        for first, images in self._rounds():
+
+        def some(first: int, images: int) -> None:
+            a, b, columns = map(self._work, ("a", "b", "columns"))
             planes = images * g.group
+            if first == 0:
+                self._pack_w_columns.run(weights, a, self._rows, g.group)
             self._pack_dy.run(gradient, b, self._rows, planes, offset=first * math.prod(g.y_shape[1:]))
             if g.is_pointwise:
                 self._grad_input.run(a, b, result, self._rows, planes, offset=first * math.prod(g.x_shape[1:]))
             else:
                 self._grad_input.run(a, b, columns, self._rows, planes)
                 self._fold.run(images * g.in_channels * math.prod(g.input[:-1]), columns, result, first)
+
+        self._rounds(some)

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from ... import resources
+from ...errors import DeviceError
 from ...runtime.context import Context
+from ...runtime.errors import out_of_memory
 from ...runtime.kernel import Kernel
 from ...runtime.space import DeviceArray, OpenCLSpace
+from . import tuning
 
 
 class Scratch:
@@ -32,28 +35,52 @@ class Scratch:
         self._reserved[slot] = max(count, self._reserved.get(slot, 0))
         return count * self._dtype.itemsize
 
-    def array(self, slot: str) -> DeviceArray:
-        """The memory of `slot`."""
+    def array(self, slot: str, count: int | None = None) -> DeviceArray:
+        """The memory of `slot`.
+
+        Parameters
+        ----------
+        count : elements that will do where the device has no memory for all that was reserved; None: none less do
+
+        Raises
+        ------
+        DeviceError : the device has not even those
+        """
+        wanted = self._reserved[slot]
         array = self._arrays.get(slot)
-        if array is None or array.shape[0] < self._reserved[slot]:
-            self._arrays.pop(slot, None)
-            array = self._arrays[slot] = self._space.allocate(self._reserved[slot], self._dtype)
+        if array is not None and array.shape[0] >= (wanted if count is None else count):
+            return array
+        self._arrays.pop(slot, None)
+        try:
+            array = self._space.allocate(wanted, self._dtype)
+        except DeviceError as error:
+            if count is None or count >= wanted or not out_of_memory(error):
+                raise
+            array = self._space.allocate(count, self._dtype)
+        self._arrays[slot] = array
         return array
 
 
 class Device:
     """A context, its memory and the element type that kernels are compiled for.
 
+    Parameters
+    ----------
+    gemm : parameters of matrix products; None takes those of the tables
+
     Attributes
     ----------
     context, space, dtype, scratch
+    gemm : the parameters of matrix products
     """
 
-    def __init__(self, context: Context, dtype: np.dtype[Any]) -> None:
+    def __init__(self, context: Context, dtype: np.dtype[Any],
+                 gemm: tuning.GemmParameters | None = None) -> None:
         self.context = context
         self.space = OpenCLSpace(context)
         self.dtype = dtype
         self.scratch = Scratch(self.space, dtype)
+        self.gemm = gemm or tuning.parameters(context, dtype)
 
     def kernel(self, file: str, name: str, signature: str, macros: Mapping[str, object] | None = None,
                heavy: bool = False, head: str = "") -> Kernel:

@@ -1,32 +1,31 @@
-"""Matrix products: both operands packed into panels, then one kernel over the tiles of the result."""
+"""Matrix products: operands packed into panels, then one kernel over the tiles of the result."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 from ...blob import Tensor
+from ...errors import DeviceError
 from ...gemm.shapes import GemmShape
-from ...runtime.space import DeviceArray
+from ...runtime.errors import out_of_memory
+from ...runtime.space import MAX_COUNT, DeviceArray
 from ..base import Gemm
 from .device import Device
 
-# Rows of a tile.  6 x 16 float32 are the twelve sums, two vectors and one number that the sixteen
-# 256-bit registers of an x86 core can hold.
-TILE_M = 6
-VECTOR_BYTES = 32
-VECTORS = 2
+log = logging.getLogger(__name__)
+
 # Rows that one work-item packs: long enough to hide what starting a work-item costs on a CPU.
 PACK_ROWS = 64
 
 
 def tile_n(device: Device) -> int:
     """Columns of a tile."""
-    return VECTOR_BYTES // device.dtype.itemsize * VECTORS
+    return device.gemm.tile_n(device.dtype)
 
 
 def _macros(device: Device) -> dict[str, object]:
-    return {"TILE_M": TILE_M, "VECTOR": VECTOR_BYTES // device.dtype.itemsize, "VECTORS": VECTORS,
-            "PACK_ROWS": PACK_ROWS}
+    return {**device.gemm.macros(device.dtype), "PACK_ROWS": PACK_ROWS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Packer:
 
     def __init__(self, device: Device, side: str, operand: Operand) -> None:
         self._operand = operand
-        self._tile = TILE_M if side == "a" else tile_n(device)
+        self._tile = device.gemm.tile_m if side == "a" else tile_n(device)
         self._panels = -(-operand.lanes // self._tile)
         self._kernel = device.kernel("gemm.cl", f"pack_{side}", "bb" + "i" * 8, _macros(device), heavy=True)
 
@@ -74,7 +73,7 @@ class Product:
 
     def __init__(self, device: Device, m: int, n: int, groups: int = 1) -> None:
         self._m, self._n, self._groups = m, n, groups
-        self._tiles = -(-m // TILE_M) * -(-n // tile_n(device))
+        self._tiles = -(-m // device.gemm.tile_m) * -(-n // tile_n(device))
         self._kernel = device.kernel("gemm.cl", "multiply", "bbbb" + "i" * 5 + "rr", _macros(device), heavy=True)
 
     def run(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, k: int, products: int = 1, *,
@@ -84,25 +83,98 @@ class Product:
                          alpha, beta)
 
 
-class OpenCLGemm(Gemm):
-    """A matrix product on a device."""
+class StripProduct:
+    """C(M, N) of a packed A and a B as it lies, a strip of columns a work-item (CPU devices)."""
 
-    variant = f"packed, {TILE_M} rows a tile"
+    def __init__(self, device: Device, m: int, n: int, b: Operand) -> None:
+        self._m, self._n, self._b = m, n, b
+        parameters, tile, units = device.gemm, tile_n(device), device.context.device.max_compute_units
+        panels_m, panels_n = -(-m // parameters.tile_m), -(-n // tile)
+        # As many strips as keep all units busy to the end, or as many as there are panels.
+        strips = min(-(-max(1, -(-n // parameters.strip)) // units) * units, max(1, panels_n))
+        self._strip = max(1, -(-panels_n // strips)) * tile
+        self._strips = -(-n // self._strip)
+        # Where the columns are too few for all units, the rows are shared out too.
+        blocks = min(panels_m, -(-units // max(1, self._strips)))
+        self._block = max(1, -(-panels_m // max(1, blocks))) * parameters.tile_m
+        self._local_bytes = parameters.chunk_k * self._strip * device.dtype.itemsize
+        self._kernel = device.kernel("gemm.cl", "multiply_strips", "bbbl" + "i" * 8 + "rr", _macros(device),
+                                     heavy=True)
+
+    def run(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, k: int, offset: int, alpha: float,
+            beta: float) -> None:
+        """C = alpha A B + beta C for `k` rows of B, the first beginning at `offset`."""
+        self._kernel.run(self._strips * -(-self._m // self._block), a, b, c, self._local_bytes, offset, self._m,
+                         self._n, k, self._b.inner_stride, self._b.lane_stride, self._strip, self._block, alpha, beta)
+
+
+class OpenCLGemm(Gemm):
+    """A matrix product on a device.
+
+    Where the device has no memory for the packed operands it goes over K in steps, each half as long as the
+    last that did not fit, and adds them up in C.
+    """
 
     def __init__(self, device: Device, shape: GemmShape, trans_a: bool, trans_b: bool) -> None:
         self.space = device.space
+        self.variant = f"packed, {device.gemm}"
         self._scratch = device.scratch
         m, n, k = self._shape = (shape.m, shape.n, shape.k)
-        self._pack_a = Packer(device, "a", Operand(m, 1, k, m) if trans_a else Operand(m, k, k, 1))
-        self._pack_b = Packer(device, "b", Operand(n, k, k, 1) if trans_b else Operand(n, 1, k, n))
-        self._product = Product(device, m, n)
-        self.workspace_bytes = (self._scratch.reserve("a", self._pack_a.count(k))
-                                + self._scratch.reserve("b", self._pack_b.count(k)))
+        self._a = Operand(m, 1, max(k, 1), m) if trans_a else Operand(m, k, max(k, 1), 1)
+        self._b = Operand(n, k, max(k, 1), 1) if trans_b else Operand(n, 1, max(k, 1), n)
+        self._pack_a = Packer(device, "a", self._a)
+        self._strips = StripProduct(device, m, n, self._b) if device.gemm.strip else None
+        if self._strips is None:
+            self._pack_b = Packer(device, "b", self._b)
+            self._product = Product(device, m, n)
+        self._chunk_k = device.gemm.chunk_k
+        largest = min(MAX_COUNT, device.context.device.max_mem_alloc_size // device.dtype.itemsize)
+        row = max(self._pack_a.count(1), 0 if self._strips else self._pack_b.count(1), 1)
+        self._step = max(1, min(k, largest // row))
+        self._reserve()
+
+    def _reserve(self) -> None:
+        self._counts = {"a": self._pack_a.count(self._step)}
+        if self._strips is None:
+            self._counts["b"] = self._pack_b.count(self._step)
+        self.workspace_bytes = sum(self._scratch.reserve(slot, count) for slot, count in self._counts.items())
 
     def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
         k = self._shape[2]
-        packed_a, packed_b = self._scratch.array("a"), self._scratch.array("b")
-        self._pack_a.run(a.read(self.space), packed_a, k)
-        self._pack_b.run(b.read(self.space), packed_b, k)
+        left, right = a.read(self.space), b.read(self.space)
         result = c.write(self.space) if beta == 0 else c.update(self.space)
-        self._product.run(packed_a, packed_b, result, k, alpha=alpha, beta=beta)
+        done = 0
+        while done < k or not done:
+            rows = min(self._step, k - done)
+            try:
+                self._run_rows(left, right, result, done, rows, alpha, 1.0 if done else beta)
+            except DeviceError as error:
+                # What fails for want of memory was not begun, so it can be tried again.
+                if self._step == 1 or not out_of_memory(error):
+                    raise
+                self._shorten(error)
+                continue
+            done += max(rows, 1)
+
+    def _run_rows(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, first: int, rows: int, alpha: float,
+                  beta: float) -> None:
+        """Add rows `first` and following of the common dimension to C."""
+        packed_a = self._scratch.array("a", self._counts["a"])
+        offset = first * self._b.inner_stride
+        if self._strips is not None:
+            self._pack_a.run(a, packed_a, rows, offset=first * self._a.inner_stride)
+            self._strips.run(packed_a, b, c, rows, offset, alpha, beta)
+        else:
+            packed_b = self._scratch.array("b", self._counts["b"])
+            self._pack_a.run(a, packed_a, rows, offset=first * self._a.inner_stride)
+            self._pack_b.run(b, packed_b, rows, offset=offset)
+            self._product.run(packed_a, packed_b, c, rows, alpha=alpha, beta=beta)
+
+    def _shorten(self, error: DeviceError) -> None:
+        """Halve the step, to whole chunks where it holds some."""
+        half = (self._step + 1) // 2
+        self._step = half // self._chunk_k * self._chunk_k or half
+        m, n, k = self._shape
+        log.warning("matrix product of M=%d N=%d K=%d: %s; going on with %d of K at a time", m, n, k, error,
+                    self._step)
+        self._reserve()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ...blob import Tensor
 from ...errors import UnsupportedError
@@ -37,6 +37,7 @@ from .gemm import OpenCLGemm
 from .pooling import OpenCLAveragePooling, OpenCLMaxPooling
 from .reduce import Reduction
 from .softmax import OpenCLSoftmax, OpenCLSoftmaxLoss
+from .tuner import tune
 
 
 class OpenCLOps(HostedOps):
@@ -65,6 +66,9 @@ class OpenCLOps(HostedOps):
 
     def describe(self) -> str:
         return f"OpenCL: {self.context.describe()}, {self.dtype}"
+
+    def tune(self) -> Iterator[str]:
+        yield from tune(self._device)
 
     def finish(self) -> None:
         self.context.finish()

@@ -1,0 +1,80 @@
+"""What each layer and pass spends in which stage: tiling, transfers, kernels, untiling (thesis, Fig. 4.5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from ..blob import HOST
+from ..net import Net
+from ..ops.base import StageSeconds
+
+# Order of the columns. `processor` is a pass that runs as a whole on the processor.
+ORDER = ("loading", "im2col", "tiling", "write", "kernel", "read", "untiling", "processor")
+TITLES = {"write": "host to device", "read": "device to host"}
+
+
+class Stages:
+    """Times layers of a net, pass by pass, and what they spend in which stage.
+
+    Where the op set measures its stages itself, these count.  On another device the stages are the
+    copies to it and from it, and the kernels between; on the processor there is one.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self._seconds: StageSeconds = {}
+        net.ops.take_stages()  # what came before does not count
+
+    def timed_ms(self, run_layers: Callable[[int, int], None], layer: int, direction: str) -> float:
+        """Milliseconds that one pass of one layer takes, its end waited for.
+
+        Parameters
+        ----------
+        run_layers : the net's forward_pass or backward_pass
+        layer : which one
+        direction : ``forward`` or ``backward``
+        """
+        ops = self._net.ops
+        copied = ops.space.seconds_in, ops.space.seconds_out
+        start = time.perf_counter()
+        run_layers(layer, layer)
+        ops.finish()
+        lapse_s = time.perf_counter() - start
+        measured = ops.take_stages()
+        if not measured:
+            written, read = ops.space.seconds_in - copied[0], ops.space.seconds_out - copied[1]
+            stages = ({"processor": lapse_s} if ops.space is HOST
+                      else {"write": written, "kernel": max(lapse_s - written - read, 0.0), "read": read})
+            measured = {(self._net.layer_names[layer], direction): stages}
+        for key, stages in measured.items():
+            total = self._seconds.setdefault(key, {})
+            for stage, seconds in stages.items():
+                total[stage] = total.get(stage, 0.0) + seconds
+        return 1e3 * lapse_s
+
+    def average(self, iterations: int) -> StageSeconds:
+        """Seconds of one of `iterations`, layers in the net's order and passes in that of running."""
+        order = {name: index for index, name in enumerate(self._net.layer_names)}
+        return {key: {stage: seconds / iterations for stage, seconds in self._seconds[key].items()}
+                for key in sorted(self._seconds, key=lambda key: order.get(key[0], len(order)))}
+
+
+def table(stages: StageSeconds) -> Iterator[str]:
+    """The stages in milliseconds, a line for each layer and pass, aligned."""
+    columns = present(stages)
+    rows = [["layer", "pass", *(TITLES.get(stage, stage) for stage in columns), "sum"]]
+    rows += [[layer, pass_, *(f"{1e3 * seconds.get(stage, 0.0):.4g}" if stage in seconds else "-"
+                              for stage in columns), f"{1e3 * sum(seconds.values()):.4g}"]
+             for (layer, pass_), seconds in stages.items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    yield "Average time of each layer and pass by stage, in ms (stages that overlap are each counted in full):"
+    for row in rows:
+        yield "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width)
+                        for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
+
+
+def present(stages: StageSeconds) -> list[str]:
+    """The stages that occur, in order."""
+    found = {stage for seconds in stages.values() for stage in seconds}
+    return [stage for stage in ORDER if stage in found]

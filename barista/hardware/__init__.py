@@ -1,0 +1,1 @@
+"""What is known about hardware without touching it: boards, bitstreams and their manifests, resources."""

@@ -1,0 +1,49 @@
+"""A folder of bitstreams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import BitstreamError, nearest
+from .bitstream import SUFFIX, Bitstream, load
+
+
+class Library:
+    """The bitstreams of one folder, by name.
+
+    Parameters
+    ----------
+    folder : where the manifests lie; or one bitstream (manifest or binary), which is then all there is
+
+    Attributes
+    ----------
+    bitstreams : name to bitstream, sorted by name
+
+    Raises
+    ------
+    BitstreamError : no such folder, nothing in it, or a manifest in it that cannot be read
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if self.folder.is_dir():
+            found = [load(path) for path in sorted(self.folder.glob(f"*{SUFFIX}"))]
+            if not found:
+                raise BitstreamError(f"{folder} holds no bitstream; build one: "
+                                     f"`barista bitstream build --out {folder}`")
+        else:
+            found = [load(folder)]
+        self.bitstreams: dict[str, Bitstream] = {bitstream.name: bitstream for bitstream in found}
+
+    def find(self, name: str) -> Bitstream:
+        """Return the bitstream of this name.
+
+        Raises
+        ------
+        BitstreamError : it is not here; the message names what is
+        """
+        try:
+            return self.bitstreams[name]
+        except KeyError:
+            hint = nearest(name, self.bitstreams) or f"it holds {', '.join(self.bitstreams)}"
+            raise BitstreamError(f"{self.folder} holds no bitstream {name!r}; {hint}") from None

@@ -1,0 +1,42 @@
+"""The FPGA op set: matrix products through the tiles of a bitstream, everything else on a host op set."""
+
+from __future__ import annotations
+
+import os
+
+from ...errors import BitstreamError
+from ...schedule import Schedule
+from ..base import OpSet
+from .loader import Loader
+from .opset import FpgaOps
+
+__all__ = ["FpgaOps", "Loader", "open_fpga"]
+
+
+def open_fpga(host: OpSet, bitstream: str | os.PathLike[str] | None = None,
+              schedule: str | os.PathLike[str] | None = None, inner_products: bool = False,
+              device: str | None = None) -> FpgaOps:
+    """Make the op set of a card, or of an emulated one.
+
+    Parameters
+    ----------
+    host : computes everything else
+    bitstream : a manifest or a folder of them; None builds one for the emulated board
+    schedule : the file that says which bitstream computes each layer and pass
+    inner_products : without a schedule, whether inner products run on the array too
+    device : which OpenCL device
+
+    Raises
+    ------
+    BitstreamError : no bitstream there, or several and nothing that says which
+    ScheduleError : the schedule cannot be read
+    DeviceError, MissingExtraError : no device
+    """
+    from .device import open_loader
+
+    plan = None if schedule is None else Schedule.load(schedule)
+    loader, default = open_loader(bitstream, device)
+    if plan is None and not default:
+        raise BitstreamError(f"{bitstream} holds {len(loader.names)} bitstreams ({', '.join(loader.names)}): give one "
+                             "of them, or a schedule that says which computes what")
+    return FpgaOps(host, loader, default, plan, inner_products)

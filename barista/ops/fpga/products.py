@@ -1,0 +1,88 @@
+"""Matrix products on the array, made once a shape and measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy.typing as npt
+
+from ...blob import HOST, Tensor
+from ...gemm.engine import BlockedGemm, Workspace
+from ...gemm.shapes import GemmShape
+from ..base import Gemm
+from .loader import LoadedArray, Loader
+from .stages import StageClock
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What all products of an op set share.
+
+    Parameters
+    ----------
+    loader : has the bitstreams
+    clock : counts what the stages take
+    workspace : memory for tiles, used by one product at a time
+    """
+
+    loader: Loader
+    clock: StageClock = dataclasses.field(default_factory=StageClock)
+    workspace: Workspace = dataclasses.field(default_factory=Workspace)
+
+    def resolution(self, bitstream: str) -> float:
+        """Relative step of the numbers that a bitstream multiplies; 0 for floats."""
+        fmt = self.loader.kind(bitstream)[1]
+        return 2.0 ** (1 - fmt.bits) if fmt.is_fixed else 0.0
+
+
+class Product:
+    """Products of one layer and pass, on one bitstream, at shapes that differ only in how many images they take.
+
+    Parameters
+    ----------
+    layer, pass_ : for the clock
+    """
+
+    def __init__(self, machine: Machine, bitstream: str, layer: str, pass_: str, trans_a: bool, trans_b: bool) -> None:
+        self._loader = machine.loader
+        self._array = LoadedArray(machine.loader, bitstream)
+        self._workspace = machine.workspace
+        self._clock, self._layer, self._pass = machine.clock, layer, pass_
+        self._trans_a, self._trans_b = trans_a, trans_b
+        self._engines: dict[GemmShape, BlockedGemm] = {}
+
+    def reserve(self, shape: GemmShape) -> None:
+        """Make the engine for one shape, so that nothing is made later."""
+        if shape not in self._engines:
+            self._engines[shape] = BlockedGemm(self._array, shape, self._trans_a, self._trans_b,
+                                               workspace=self._workspace)
+
+    def run(self, shape: GemmShape, a: Array, b: Array, c: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
+        """C = alpha op(A) op(B) + beta C at a reserved shape."""
+        loaded_s = self._loader.load_s
+        times = self._engines[shape].run(a, b, c, alpha, beta)
+        self._clock.add(self._layer, self._pass, times, self._loader.load_s - loaded_s)
+
+
+class FpgaGemm(Gemm):
+    """The product of an inner-product layer on the array."""
+
+    space = HOST
+
+    def __init__(self, shape: GemmShape, trans_a: bool, trans_b: bool, machine: Machine, bitstream: str,
+                 layer: str) -> None:
+        self._shape = shape
+        self._a_shape = (shape.k, shape.m) if trans_a else (shape.m, shape.k)
+        self._b_shape = (shape.n, shape.k) if trans_b else (shape.k, shape.n)
+        self._product = Product(machine, bitstream, layer, "gemm", trans_a, trans_b)
+        self._product.reserve(shape)
+        self.variant = bitstream
+        self.resolution = machine.resolution(bitstream)
+
+    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
+        left, right = a.read(HOST).reshape(self._a_shape), b.read(HOST).reshape(self._b_shape)
+        result = c.update(HOST) if beta else c.write(HOST)
+        self._product.run(self._shape, left, right, result.reshape(self._shape.m, self._shape.n), alpha, beta)

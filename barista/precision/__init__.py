@@ -1,0 +1,1 @@
+"""Number formats of the arrays, and quantisation to them."""
