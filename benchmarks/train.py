@@ -3,7 +3,8 @@
 A step is forward, backward and the update by SGD with momentum and weight decay, on one
 batch that lies in memory.  The contenders take turns of a few steps, with a pause between the
 turns, since the BLAS and OpenMP threads of one spin after a call and would slow the next.  The
-first step of a turn is not counted: training runs warm, and a core that slept is slow at first.
+steps of the first fifth of a second are not counted: training runs without end, and a core
+that slept is slow at first.
 
 Run: python benchmarks/train.py [--backend cpu|opencl] [--turns 7] [--csv FILE] [NETWORK ...]
 Needs PyTorch (pip install torch), which nothing else of Barista does.
@@ -41,8 +42,10 @@ NETWORKS = {
 }
 # Pause before each turn, so that the other contender's threads have gone to sleep.
 PAUSE_S = 0.08
+# At the start of each turn, steps for as long as this are not counted.
+WARM_S = 0.2
 # Counted steps a turn.
-STEPS = 3
+STEPS = 5
 
 
 def definition(name: str) -> NetParameter:
@@ -96,7 +99,9 @@ def torch_step(name: str, images: np.ndarray, labels: np.ndarray) -> Callable[[]
 def turn(step: Callable[[], float]) -> list[float]:
     """Milliseconds of each counted step of one turn."""
     time.sleep(PAUSE_S)
-    step()
+    end = time.perf_counter() + WARM_S
+    while time.perf_counter() < end:
+        step()
     times = []
     for _ in range(STEPS):
         start = time.perf_counter()
