@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,16 @@ import pytest
 from barista.blob import HOST, Tensor
 from barista.compose import make_ops
 from barista.errors import DeviceError, MissingExtraError
-from barista.ops.opencl import OpenCLOps
+
+if TYPE_CHECKING:
+    from barista.ops.opencl import OpenCLOps
 
 
 def open_opencl(dtype: npt.DTypeLike = np.float32) -> OpenCLOps:
     """An OpenCL op set on the default device."""
     try:
+        from barista.ops.opencl import OpenCLOps
+
         ops = make_ops("opencl", dtype)
     except (DeviceError, MissingExtraError) as error:
         if os.environ.get("BARISTA_ALLOW_NO_OPENCL") == "1":
