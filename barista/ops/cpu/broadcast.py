@@ -24,7 +24,7 @@ class AxisSums:
 
     def of(self, rows: Array) -> Array:
         """Sum of x over outer and inner: (axis,)."""
-        return self._reduce(lambda start, stop: np.add.reduce(rows[start:stop].sum(axis=2), axis=0))
+        return self._reduce(lambda start, stop: rows[start:stop].sum(axis=2).sum(axis=0))
 
     def of_product(self, a: Array, b: Array) -> Array:
         """Sum of a * b over outer and inner: (axis,)."""
