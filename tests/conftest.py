@@ -61,7 +61,10 @@ def cpu64() -> CpuOps:
     return CpuOps(np.float64)
 
 
-@pytest.fixture(scope="session", params=["cpu", pytest.param("opencl", marks=pytest.mark.opencl)])
+@pytest.fixture(scope="session", params=["cpu", pytest.param("opencl", marks=pytest.mark.opencl),
+                                         pytest.param("fpga", marks=pytest.mark.opencl)])
 def ops(request: pytest.FixtureRequest) -> OpSet:
     """Every op set in float32, for the tests of the contract."""
-    return open_opencl() if request.param == "opencl" else make_ops(request.param)
+    if request.param == "opencl":
+        return open_opencl()
+    return make_ops(request.param, inner_products=True) if request.param == "fpga" else make_ops(request.param)
