@@ -49,6 +49,15 @@ class DeviceError(BaristaError, RuntimeError):
     """A device, driver or kernel that failed; OpenCL codes are given by name."""
 
 
+# OpenCL's names for too little memory, as they stand in the message of a `DeviceError`.
+OUT_OF_MEMORY = ("MEM_OBJECT_ALLOCATION_FAILURE", "OUT_OF_RESOURCES", "OUT_OF_HOST_MEMORY")
+
+
+def out_of_memory(error: DeviceError) -> bool:
+    """Whether a device failed for want of memory, so that smaller pieces may do."""
+    return any(name in str(error) for name in OUT_OF_MEMORY)
+
+
 class BitstreamError(BaristaError, ValueError):
     """A bitstream or manifest that cannot be used."""
 

@@ -122,7 +122,6 @@ class Net:
         self._top_names: list[list[str]] = []
         self._shapes: list[list[tuple[int, ...]]] = []
         self._owners: dict[str, _Owner] = {}
-        self._specs: list[list[ParamSpec]] = []
         self._learns: list[bool] = []
         self._memory_bytes = 0
         try:
@@ -222,7 +221,6 @@ class Net:
             raise layer.error(f"has {len(layer.blobs)} parameter(s) and {len(specs)} param entries; take the rest out",
                               NetError)
         specs += [ParamSpec() for _ in range(len(layer.blobs) - len(specs))]
-        self._specs.append(specs)
         if layer.blobs:
             self.params[layer.name] = layer.blobs
         for index, (blob, spec) in enumerate(zip(layer.blobs, specs, strict=True)):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from opencl_device import open_opencl
 
-from barista.errors import BitstreamError, DeviceError, UnsupportedError
-from barista.gemm.engine import OUT_OF_MEMORY, BlockedGemm
+from barista.errors import OUT_OF_MEMORY, BitstreamError, DeviceError, UnsupportedError
+from barista.gemm.engine import BlockedGemm
 from barista.gemm.shapes import GemmShape
 from barista.gemm.tiles import TileSizes
 from barista.hardware.bitstream import Bitstream, load, write

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import assert_close
 
-from barista.errors import DataError, DeviceError, ShapeError
+from barista.errors import OUT_OF_MEMORY, DataError, DeviceError, ShapeError
 from barista.gemm import engine as engine_module
 from barista.gemm.array_model import ModelArray
 from barista.gemm.engine import BlockedGemm, StageTimes
@@ -179,7 +179,7 @@ def test_the_next_block_is_tiled_while_the_array_computes(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("overlaps", [False, True])
-@pytest.mark.parametrize("code", engine_module.OUT_OF_MEMORY)
+@pytest.mark.parametrize("code", OUT_OF_MEMORY)
 def test_too_little_memory(code: str, overlaps: bool, caplog: pytest.LogCaptureFixture,
                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "SMALLEST_BLOCK_MACS", 1)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DeviceError, ShapeError
+from ..errors import DeviceError, ShapeError, out_of_memory
 from ..precision.formats import NumberFormat, quantise_product
 from .shapes import GemmShape
 from .tiles import TileSizes, Workspace, tile_a, tile_b, untile_c
@@ -25,9 +25,6 @@ from .tiles import TileSizes, Workspace, tile_a, tile_b, untile_c
 Array = npt.NDArray[Any]
 
 _log = logging.getLogger(__name__)
-
-# OpenCL's names for too little memory, as they stand in the message of a `DeviceError`.
-OUT_OF_MEMORY = ("MEM_OBJECT_ALLOCATION_FAILURE", "OUT_OF_RESOURCES", "OUT_OF_HOST_MEMORY")
 
 # Blocks of a product whose tiling overlaps with the array's work: the first one's tiling and the last one's
 # untiling stay exposed, a quarter of the whole.
@@ -106,7 +103,7 @@ class TileArray(Protocol):
 
         Raises
         ------
-        DeviceError : the device failed; where the message names one of `OUT_OF_MEMORY` the engine comes back
+        DeviceError : the device failed; where the message names one of `errors.OUT_OF_MEMORY` the engine comes back
             with a smaller block
         """
         ...
@@ -265,7 +262,7 @@ class _Call:
                     times += future.result()
                     finished = failed, c_tiles
                 except DeviceError as error:
-                    if not any(name in str(error) for name in OUT_OF_MEMORY):
+                    if not out_of_memory(error):
                         raise
                     limits = self._halve(failed, error)
                     left = [failed, *([block] if block is not None else []), *waiting]

@@ -15,15 +15,6 @@ _ADVICE = {
 }
 
 
-# Codes after which less memory may do.
-_OUT_OF_MEMORY = ("MEM_OBJECT_ALLOCATION_FAILURE", "OUT_OF_RESOURCES", "OUT_OF_HOST_MEMORY")
-
-
-def out_of_memory(error: DeviceError) -> bool:
-    """Whether an error that `device_error` made says that memory was missing."""
-    return any(name in str(error) for name in _OUT_OF_MEMORY)
-
-
 def code_name(code: int) -> str:
     """Name of an OpenCL status code, such as ``INVALID_KERNEL_ARGS`` for -52."""
     to_string: Any = cl.status_code.to_string

@@ -60,7 +60,7 @@ def get_solver(param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | 
     param : the definition, or the path of its file
     ops : the op set of all nets; None takes that of the current mode
     ignore_unknown_fields : skip what a fork added to the files, with a warning
-    folder : where files are looked for that the current folder lacks; None takes that of the solver's file
+    folder : where files are looked for before the current folder; None takes that of the solver's file
     overrides : fields of the definition to replace, such as ``max_iter=100``; None clears one
     """
     return Solver(param, ops=ops, ignore_unknown_fields=ignore_unknown_fields, folder=folder, **overrides)

@@ -55,7 +55,7 @@ class Solver:
     param : the definition, or the path of its prototxt file
     ops : the op set of all nets; None takes that of the current mode
     ignore_unknown_fields : skip what a fork added to the files, with a warning
-    folder : where files are looked for that the current folder lacks; None takes that of the solver's file
+    folder : where files are looked for before the current folder; None takes that of the solver's file
     overrides : fields of the definition to replace, such as ``max_iter=100``
 
     Attributes

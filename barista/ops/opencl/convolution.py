@@ -7,9 +7,8 @@ import math
 from collections.abc import Callable
 
 from ...blob import Tensor
-from ...errors import DeviceError
+from ...errors import DeviceError, out_of_memory
 from ...gemm.shapes import ConvolutionGeometry
-from ...runtime.errors import out_of_memory
 from ...runtime.space import DeviceArray
 from ..base import Convolution
 from .device import Device

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ... import resources
-from ...errors import DeviceError
+from ...errors import DeviceError, out_of_memory
 from ...runtime.context import Context
-from ...runtime.errors import out_of_memory
 from ...runtime.kernel import Kernel
 from ...runtime.space import DeviceArray, OpenCLSpace
 from . import tuning

@@ -6,9 +6,8 @@ import dataclasses
 import logging
 
 from ...blob import Tensor
-from ...errors import DeviceError
+from ...errors import DeviceError, out_of_memory
 from ...gemm.shapes import GemmShape
-from ...runtime.errors import out_of_memory
 from ...runtime.space import MAX_COUNT, DeviceArray
 from ..base import Gemm
 from .device import Device
