@@ -12,13 +12,13 @@ from tolerances import assert_close
 
 from barista.blob import HOST
 from barista.errors import BitstreamError, DeviceError, ScheduleError, UnsupportedError
+from barista.gemm import batching
 from barista.gemm.array_model import ModelArray
 from barista.gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from barista.gemm.tiles import TileSizes
 from barista.ops.base import Owner
 from barista.ops.cpu import CpuOps
 from barista.ops.fpga import FpgaOps, Loader
-from barista.ops.fpga import convolution as fpga_convolution
 from barista.precision.formats import number_format
 from barista.schedule import Entry, Schedule
 
@@ -53,7 +53,7 @@ def passes(ops: CpuOps | FpgaOps, g: ConvolutionGeometry) -> list[tuple[np.ndarr
 @pytest.mark.parametrize("column_bytes", [1, 1500, 1 << 22], ids=["an image", "some images", "all images"])
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_convolutions_are_the_cpus(monkeypatch: pytest.MonkeyPatch, name: str, column_bytes: int) -> None:
-    monkeypatch.setattr(fpga_convolution, "COLUMN_BYTES", column_bytes)
+    monkeypatch.setattr(batching, "COLUMN_BYTES", column_bytes)
     g = GEOMETRIES[name]
     expected, found = passes(CpuOps(np.float64), g), passes(quick_ops(), g)
     for (truth, k), (result, _) in zip(expected, found, strict=True):

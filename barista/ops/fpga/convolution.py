@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from ...blob import HOST, Tensor
 from ...errors import ScheduleError
+from ...gemm.batching import batched_gemm, images_a_product
 from ...gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from ..base import Convolution
 from ..columns import Chunk, Columns
@@ -18,9 +18,6 @@ from .products import Machine, Product
 
 Array = npt.NDArray[Any]
 
-# Columns of one product (measured): as many images go side by side along N as fit, so that the array gets few, large
-# products, and what it reads of the weights is read seldom.
-COLUMN_BYTES = 4 << 20
 # Images a product from which on they are the innermost axis of the positions (as in the CPU op set).
 IMAGES_INNERMOST = 4
 
@@ -49,7 +46,7 @@ class FpgaConvolution(Convolution):
         g = self.geometry = geometry
         self._plan = dict(plan)
         self._clock, self._layer = machine.clock, layer
-        images = self._images(dtype)
+        images = images_a_product(g, dtype.itemsize)
         self._chunks = [Chunk(n, min(n + images, g.batch), 0, g.output[0]) for n in range(0, g.batch, images)]
         self._columns = Columns(g, dtype, images >= IMAGES_INNERMOST)
         self._engines: dict[Pass, Product | Convolution] = {}
@@ -68,13 +65,6 @@ class FpgaConvolution(Convolution):
         self.workspace_bytes = (self._unrolled.nbytes + self._gathered.nbytes + self._columns.nbytes
                                 + (host.workspace_bytes if host is not None else 0))
 
-    def _images(self, dtype: np.dtype[Any]) -> int:
-        """Images a product: as many as fit, and as equal products as can be."""
-        g = self.geometry
-        image_bytes = max(1, g.group * g.depth * g.pixels * dtype.itemsize)
-        products = -(-g.batch // max(1, COLUMN_BYTES // image_bytes))
-        return max(1, -(-g.batch // max(1, products)))
-
     def _describe(self, images: int) -> str:
         names = set(self._plan.values())
         where = names.pop() if len(names) == 1 else ", ".join(f"{p.value}: {n}" for p, n in self._plan.items())
@@ -82,10 +72,7 @@ class FpgaConvolution(Convolution):
 
     def _shape(self, pass_: Pass, chunk: Chunk) -> GemmShape:
         """The product of one group of a chunk."""
-        one = self.geometry.gemm(pass_)
-        if pass_ is Pass.GRAD_WEIGHT:
-            return dataclasses.replace(one, k=one.k * chunk.images)
-        return dataclasses.replace(one, n=one.n * chunk.images)
+        return batched_gemm(self.geometry, pass_, chunk.images)
 
     def _engine(self, pass_: Pass) -> Product | Convolution:
         """What computes a pass.
