@@ -11,7 +11,6 @@ from __future__ import annotations
 import abc
 import enum
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,8 +28,7 @@ MAX_AXES = 32
 class Space(abc.ABC):
     """A memory in which arrays can live: the host's, or one device's.
 
-    ``bytes_in`` and ``bytes_out`` count what travelled from and to the host, ``seconds_in`` and
-    ``seconds_out`` the time that the host waited for it.
+    ``bytes_in`` and ``bytes_out`` count what travelled from and to the host.
     """
 
     name: str
@@ -38,8 +36,6 @@ class Space(abc.ABC):
     def __init__(self) -> None:
         self.bytes_in = 0
         self.bytes_out = 0
-        self.seconds_in = 0.0
-        self.seconds_out = 0.0
 
     @abc.abstractmethod
     def allocate(self, count: int, dtype: np.dtype[Any]) -> Any:
@@ -135,18 +131,14 @@ class SyncedMemory:
             if HOST not in self._copies:
                 self._copies[HOST] = HOST.allocate(self.count, self.dtype)
             host = self._copies[HOST]
-            started = time.perf_counter()
             source.download(self._copies[source], host)
-            source.seconds_out += time.perf_counter() - started
             source.bytes_out += self.nbytes
             self._current.add(HOST)
         if space is HOST:
             if host is not array:
                 np.copyto(array, host)
         else:
-            started = time.perf_counter()
             space.upload(host, array)
-            space.seconds_in += time.perf_counter() - started
             space.bytes_in += self.nbytes
 
 

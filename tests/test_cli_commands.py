@@ -139,6 +139,15 @@ def test_an_opencl_device_computes_where_it_is_asked_for(line: Path, say: Say) -
 
 
 @pytest.mark.opencl
+def test_time_splits_what_an_opencl_device_does(line: Path, say: Say) -> None:
+    pytest.importorskip("pyopencl", reason="the opencl extra is not installed")
+    status, _, log = say("time", "-model", "net.prototxt", "--backend", "opencl", "-iterations", "2")
+    assert status == 0, log
+    head = next(row for row in log.splitlines() if re.search(r"\] layer +pass", row))
+    assert re.search(r"host to device +kernel +(device to host +)?processor +sum$", head), head
+
+
+@pytest.mark.opencl
 def test_an_unknown_device_is_named_with_those_there_are(line: Path, say: Say) -> None:
     pytest.importorskip("pyopencl", reason="the opencl extra is not installed")
     status, _, err = say("time", "-model", "net.prototxt", "--backend", "opencl", "--device", "nowhere", "--quiet")

@@ -325,3 +325,28 @@ def test_copy_rows(space: OpenCLSpace) -> None:
     expected = np.zeros((4, 7))
     expected[:, 3:5] = values[:, 1:3]
     np.testing.assert_array_equal(result.reshape(4, 7), expected)
+
+
+# ---- measuring ------------------------------------------------------------------------------
+
+def test_a_measuring_queue_tells_what_it_did() -> None:
+    context = open_opencl().context
+    space = OpenCLSpace(context)
+    kernel = Kernel(context, context.programs.build("add.cl", ADD), "add", "bbir", np.dtype(np.float32))
+    array = space.allocate(1 << 16, np.dtype(np.float32))
+    back = np.empty(1 << 16, np.float32)
+
+    def work() -> None:
+        space.upload(np.ones(1 << 16, np.float32), array)
+        kernel.run(1 << 16, array, array, 1, 1.0)
+        space.download(array, back)
+
+    work()
+    assert context.take_seconds() == {}  # a plain queue carries no times
+    context.measure()
+    work()
+    taken = context.take_seconds()
+    assert set(taken) == {"write", "kernel", "read"}
+    assert min(taken.values()) > 0
+    assert context.take_seconds() == {}  # each command counts once
+    np.testing.assert_array_equal(back, 3)

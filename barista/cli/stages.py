@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from ..blob import HOST
 from ..net import Net
 from ..ops.base import StageSeconds
 
-# Order of the columns. `processor` is a pass that runs as a whole on the processor.
+# Order of the columns. `processor` is a whole pass there, or what it does beside a device: enqueuing, waiting.
 ORDER = ("loading", "im2col", "tiling", "write", "kernel", "read", "untiling", "processor")
 TITLES = {"write": "host to device", "read": "device to host"}
 
@@ -17,14 +16,15 @@ TITLES = {"write": "host to device", "read": "device to host"}
 class Stages:
     """Times layers of a net, pass by pass, and what they spend in which stage.
 
-    Where the op set measures its stages itself, these count.  On another device the stages are the
-    copies to it and from it, and the kernels between; on the processor there is one.
+    Where the op set measures its stages itself, these count.  On another device the stages are what its queue
+    spent copying to it and from it and in kernels; on the processor there is one.
     """
 
     def __init__(self, net: Net) -> None:
         self._net = net
         self._seconds: StageSeconds = {}
-        net.ops.take_stages()  # what came before does not count
+        net.ops.measure()
+        self._take()  # what came before does not count
 
     def timed_ms(self, run_layers: Callable[[int, int], None], layer: int, direction: str) -> float:
         """Milliseconds that one pass of one layer takes, its end waited for.
@@ -36,22 +36,22 @@ class Stages:
         direction : ``forward`` or ``backward``
         """
         ops = self._net.ops
-        copied = ops.space.seconds_in, ops.space.seconds_out
         start = time.perf_counter()
         run_layers(layer, layer)
         ops.finish()
         lapse_s = time.perf_counter() - start
-        measured = ops.take_stages()
+        measured, queue = self._take()
         if not measured:
-            written, read = ops.space.seconds_in - copied[0], ops.space.seconds_out - copied[1]
-            stages = ({"processor": lapse_s} if ops.space is HOST
-                      else {"write": written, "kernel": max(lapse_s - written - read, 0.0), "read": read})
-            measured = {(self._net.layer_names[layer], direction): stages}
+            rest_s = max(lapse_s - sum(queue.values()), 0.0)
+            measured = {(self._net.layer_names[layer], direction): {**queue, "processor": rest_s}}
         for key, stages in measured.items():
             total = self._seconds.setdefault(key, {})
             for stage, seconds in stages.items():
                 total[stage] = total.get(stage, 0.0) + seconds
         return 1e3 * lapse_s
+
+    def _take(self) -> tuple[StageSeconds, dict[str, float]]:
+        return self._net.ops.take_stages(), self._net.ops.take_queue()
 
     def average(self, iterations: int) -> StageSeconds:
         """Seconds of one of `iterations`, layers in the net's order and passes in that of running."""

@@ -339,6 +339,17 @@ class OpSet(abc.ABC):
     dtype: np.dtype[Any]
     owner: Owner = Owner()
 
+    def measure(self) -> None:
+        """From here on measure what the device's queue does, for `take_queue`, at the price of some speed."""
+        return None
+
+    def take_queue(self) -> dict[str, float]:
+        """Seconds that the device's queue spent in ``write``, ``kernel`` and ``read`` since the last call.
+
+        Empty where there is no queue, or before `measure`.
+        """
+        return {}
+
     def take_stages(self) -> StageSeconds:
         """What each layer's products took since the last call, stage by stage; empty where nothing is measured."""
         return {}

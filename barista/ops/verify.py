@@ -55,6 +55,12 @@ class VerifiedOps(HostedOps):
     def summary(self) -> str:
         return self.host.summary()
 
+    def measure(self) -> None:
+        self.host.measure()
+
+    def take_queue(self) -> dict[str, float]:
+        return self.host.take_queue()
+
     def take_stages(self) -> StageSeconds:
         return self.host.take_stages()
 

@@ -16,7 +16,7 @@ from .context import Context
 from .driver import cl
 from .errors import code_name, device_error
 from .links import CopyLink, Link, MigrateLink
-from .queues import profiling_queue, seconds
+from .queues import seconds
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class DeviceArrayEngine:
         self._task = xilinx
         self._parts = parts or (1 if context.is_cpu else PARTS)
         self._link: Link = MigrateLink(context) if (xilinx if migrate is None else migrate) else CopyLink(context)
-        self._to_device, self._compute, self._to_host = (profiling_queue(context) for _ in range(3))
+        self._to_device, self._compute, self._to_host = (context.measuring_queue() for _ in range(3))
         log.debug("loaded %s", self.name)
 
     def begin(self, nr: int, nc: int, np_: int) -> tuple[int, int]:

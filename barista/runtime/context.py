@@ -6,6 +6,7 @@ from . import devices, pocl
 from .driver import cl
 from .errors import device_error
 from .programs import Programs
+from .queues import seconds
 
 
 class Context:
@@ -46,10 +47,48 @@ class Context:
         self.has_fp64 = bool(self.device.double_fp_config)
         self.processor_flags = pocl.processor_flags(self.device)
         self.programs = Programs(self.handle, self.device)
+        self._events: dict[str, list[cl.Event]] | None = None
 
     def describe(self) -> str:
         """One line for the log."""
         return devices.describe(self.device)
+
+    def measuring_queue(self) -> cl.CommandQueue:
+        """Return another in-order queue, whose events carry times.
+
+        Raises
+        ------
+        DeviceError : the driver refuses
+        """
+        try:
+            return cl.CommandQueue(self.handle, properties=cl.command_queue_properties.PROFILING_ENABLE)
+        except cl.Error as error:
+            raise device_error(error, f"{self.name}: opening a queue that measures") from error
+
+    def measure(self) -> None:
+        """Put a queue that measures in the place of the queue, for `take_seconds`; what was enqueued is waited for."""
+        if self._events is None:
+            self.finish()
+            self.queue = self.measuring_queue()
+            self._events = {}
+
+    def note(self, stage: str, event: cl.Event) -> None:
+        """Count a command under a stage, where the queue measures: ``write``, ``kernel`` or ``read``."""
+        if self._events is not None:
+            self._events.setdefault(stage, []).append(event)
+
+    def take_seconds(self) -> dict[str, float]:
+        """Seconds of the commands since the last call, by stage; waits for them.  Empty where nothing is measured.
+
+        Raises
+        ------
+        DeviceError : a command failed
+        """
+        if not self._events:
+            return {}
+        self.finish()
+        taken, self._events = self._events, {}
+        return {stage: seconds(events) for stage, events in taken.items()}
 
     def finish(self) -> None:
         """Wait until everything in the queue is done."""

@@ -36,7 +36,7 @@ class Kernel:
 
     def __init__(self, context: Context, program: cl.Program, name: str, signature: str,
                  real: np.dtype[Any], heavy: bool = False) -> None:
-        self._queue = context.queue
+        self._context = context
         self._kernel = cl.Kernel(program, name)
         self._name = name
         types: dict[str, Any] = {"b": None, "i": np.int32, "r": real.type, "l": cl.LocalMemory}
@@ -67,7 +67,8 @@ class Kernel:
                 self._kernel.set_arg(len(self._types), np.uint32(items))
                 self._items = items
                 self._enqueued = (-(-items // self._group[0]) * self._group[0],)
-            cl.enqueue_nd_range_kernel(self._queue, self._kernel, self._enqueued, self._group)
+            context = self._context
+            context.note("kernel", cl.enqueue_nd_range_kernel(context.queue, self._kernel, self._enqueued, self._group))
         except cl.Error as error:
             raise device_error(error, f"kernel {self._name} over {items} work-items") from error
 

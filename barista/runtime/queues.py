@@ -1,25 +1,11 @@
-"""Queues that measure, and what their events say."""
+"""What the events of a measuring queue say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .context import Context
 from .driver import cl
 from .errors import device_error
-
-
-def profiling_queue(context: Context) -> cl.CommandQueue:
-    """Return an in-order queue of its own whose events carry times.
-
-    Raises
-    ------
-    DeviceError : the driver refuses
-    """
-    try:
-        return cl.CommandQueue(context.handle, properties=cl.command_queue_properties.PROFILING_ENABLE)
-    except cl.Error as error:
-        raise device_error(error, f"{context.name}: opening a queue that measures") from error
 
 
 def seconds(events: Iterable[cl.Event]) -> float:

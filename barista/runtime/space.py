@@ -76,12 +76,12 @@ class OpenCLSpace(Space):
     def upload(self, host: npt.NDArray[Any], array: DeviceArray) -> None:
         """Copy from the host; returns when `host` has been read."""
         if host.size:
-            self._copy(array.buffer, host, f"uploading {host.nbytes} bytes")
+            self._copy("write", array.buffer, host, f"uploading {host.nbytes} bytes")
 
     def download(self, array: DeviceArray, host: npt.NDArray[Any]) -> None:
         """Copy to the host; returns when everything is there."""
         if host.size:
-            self._copy(host, array.buffer, f"downloading {host.nbytes} bytes")
+            self._copy("read", host, array.buffer, f"downloading {host.nbytes} bytes")
 
     def copy_rows(self, source: DeviceArray, source_pitch: int, source_offset: int, target: DeviceArray,
                   target_pitch: int, target_offset: int, row: int, rows: int) -> None:
@@ -90,15 +90,15 @@ class OpenCLSpace(Space):
             return
         size = source.dtype.itemsize
         try:
-            cl.enqueue_copy(self._context.queue, target.buffer, source.buffer,
-                            src_origin=(source_offset * size, 0, 0), dst_origin=(target_offset * size, 0, 0),
-                            region=(row * size, rows, 1),
-                            src_pitches=(source_pitch * size,), dst_pitches=(target_pitch * size,))
+            self._context.note("kernel", cl.enqueue_copy(
+                self._context.queue, target.buffer, source.buffer, src_origin=(source_offset * size, 0, 0),
+                dst_origin=(target_offset * size, 0, 0), region=(row * size, rows, 1),
+                src_pitches=(source_pitch * size,), dst_pitches=(target_pitch * size,)))
         except cl.Error as error:
             raise device_error(error, f"{self.name}: copying {rows} rows of {row} elements") from error
 
-    def _copy(self, target: Any, source: Any, doing: str) -> None:
+    def _copy(self, stage: str, target: Any, source: Any, doing: str) -> None:
         try:
-            cl.enqueue_copy(self._context.queue, target, source, is_blocking=True)
+            self._context.note(stage, cl.enqueue_copy(self._context.queue, target, source, is_blocking=True))
         except cl.Error as error:
             raise device_error(error, f"{self.name}: {doing}") from error

@@ -70,6 +70,12 @@ class OpenCLOps(HostedOps):
     def tune(self) -> Iterator[str]:
         yield from tune(self._device)
 
+    def measure(self) -> None:
+        self.context.measure()
+
+    def take_queue(self) -> dict[str, float]:
+        return self.context.take_seconds()
+
     def finish(self) -> None:
         self.context.finish()
         self.host.finish()
