@@ -169,7 +169,7 @@ def test_a_library(card: Bitstream) -> None:
 def test_an_empty_library(tmp_path: Path) -> None:
     with pytest.raises(BitstreamError, match=r"holds no bitstream; build one: `barista bitstream build --out "):
         Library(tmp_path)
-    with pytest.raises(BitstreamError, match=r"there is no manifest"):
+    with pytest.raises(BitstreamError, match=r"there is no such folder"):
         Library(tmp_path / "nowhere")
 
 

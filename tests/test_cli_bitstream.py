@@ -133,6 +133,7 @@ def test_import_gives_a_card_s_binary_a_manifest(tmp_path: Path, capsys: Capture
     (["build", "--tile", "16,16"], 1, r"tile '16,16' is not three integers"),
     (["build", "--tile", "0,1,1"], 1, r"Tr=0 is outside 1 to"),
     (["inspect", "nothing.json"], 1, r"there is no manifest nothing\.json"),
+    (["list", "nothing"], 1, r"nothing: there is no such folder; `barista bitstream build --out nothing` makes it"),
     (["list", "."], 1, r"\. holds no bitstream; build one"),
     (["import", "nothing.xclbin", "--board", "u250"], 1, r"nothing\.xclbin: No such file"),
     (["import", "nothing.xclbin"], 1, r"is for a card; give --board"),
@@ -144,6 +145,15 @@ def test_what_cannot_be_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert found == status
     assert re.search(message, err), err
     assert not list(tmp_path.iterdir())
+
+
+def test_import_refuses_what_is_no_xclbin(tmp_path: Path, capsys: Capture) -> None:
+    wrong = tmp_path / "mine.xclbin"
+    wrong.write_bytes(b"layer {}")
+    status, _, err = say(capsys, "import", wrong, "--board", "u250", "--out", tmp_path / "lib")
+    assert status == 1
+    assert re.search(r"mine\.xclbin: not an \.xclbin: it does not begin with 'xclbin2'", err)
+    assert not (tmp_path / "lib").exists()
 
 
 @pytest.mark.opencl

@@ -13,8 +13,11 @@ from tolerances import TRAINED_WEIGHTS, training_tolerance
 
 from barista.blob import HOST
 from barista.compose import make_ops
-from barista.errors import DeviceError, ScheduleError
+from barista.errors import BitstreamError, DeviceError, ScheduleError
 from barista.gemm.shapes import Pass
+from barista.gemm.tiles import TileSizes
+from barista.hardware.bitstream import write
+from barista.hardware.board import load_board
 from barista.ops.base import OpSet
 from barista.ops.cpu import CpuOps
 from barista.ops.fpga import FpgaOps
@@ -85,6 +88,17 @@ def test_a_damaged_bitstream_in_the_cache_is_built_again(emulated: FpgaOps, cach
     make_ops("fpga")
     assert any("is truncated" in message and "built again" in message for message in caplog.messages)
     assert binary.stat().st_size > 100
+
+
+@pytest.mark.opencl
+def test_what_bitstreams_cannot_run_is_said_at_the_start(tmp_path: Path) -> None:
+    board = load_board("u250")
+    card = write(tmp_path, b"x" * 500, TileSizes(8, 8, 16), "fp32", board, suffix=".xclbin")
+    with pytest.raises(DeviceError, match=r"are for the board u250, a card of .*Xilinx.*install its driver, or build"):
+        make_ops("fpga", bitstream=str(tmp_path))
+    card.binary_path.write_bytes(b"x" * 90)
+    with pytest.raises(BitstreamError, match=r"is truncated: it has 90 of 500 bytes"):
+        make_ops("fpga", bitstream=str(tmp_path))
 
 
 def test_a_schedule_trains_to_the_same_result(digits: Path, expected: tuple[list[float], dict[str, float],

@@ -38,6 +38,8 @@ EXAMPLES = """  barista bitstream build --tile 16,16,64 --precision fp32 --board
   barista bitstream verify bitstreams/gemm_array_16x16x64_fp32_emulated.json
   barista bitstream import gemm.xclbin --tile 32,32,64 --board u250 --kernel gemm"""
 
+# What an .xclbin begins with.
+XCLBIN_MAGIC = b"xclbin2\0"
 # Tiles of the product that `verify` compares: more than one in each direction.
 VERIFIED_TILES = (2, 3, 2)
 # Bound of the difference in units of the sum of the products' magnitudes; float32 rounds at 2^-24.
@@ -96,7 +98,11 @@ def _import(args: argparse.Namespace) -> None:
                              "(those for the board emulated are built)")
     if args.clock_hz is not None and not args.clock_hz > 0:
         raise BitstreamError(f"--clock-hz {args.clock_hz:g}: give a clock above 0")
-    _report(bitstreams.write(args.out, path.read_bytes(), tiles, args.precision, board, engine=args.engine,
+    binary = path.read_bytes()
+    if path.suffix == ".xclbin" and not binary.startswith(XCLBIN_MAGIC):
+        raise BitstreamError(f"{path}: not an .xclbin: it does not begin with {XCLBIN_MAGIC[:-1].decode()!r}; give the "
+                             "file that v++ wrote")
+    _report(bitstreams.write(args.out, binary, tiles, args.precision, board, engine=args.engine,
                              kernel=args.kernel, clock_hz=args.clock_hz, suffix=path.suffix or ".bin"))
 
 

@@ -49,21 +49,31 @@ class Bitstream:
         ------
         BitstreamError : it is missing, truncated, or not the one of the manifest
         """
-        try:
-            content = self.binary_path.read_bytes()
-        except FileNotFoundError:
-            raise BitstreamError(f"{self.path}: its binary {self.manifest.binary} is not beside it; copy both files "
-                                 "or build the bitstream again") from None
+        self.require_binary()
+        content = self.binary_path.read_bytes()
         size, wanted = len(content), self.manifest.size_bytes
-        if size < wanted:
-            raise BitstreamError(f"{self.binary_path} is truncated: it has {size} of {wanted} bytes; copy it again or "
-                                 "build the bitstream again")
         found = hashlib.sha256(content).hexdigest()
         if size != wanted or found != self.manifest.sha256:
             raise BitstreamError(f"{self.binary_path} is not the binary of its manifest: {size} bytes with sha256 "
                                  f"{found[:12]}..., where {wanted} bytes with {self.manifest.sha256[:12]}... are "
                                  "expected; build the bitstream again")
         return content
+
+    def require_binary(self) -> None:
+        """Refuse a binary that is missing or cut off, without reading it: what can be said before training starts.
+
+        Raises
+        ------
+        BitstreamError : it is
+        """
+        try:
+            size = self.binary_path.stat().st_size
+        except FileNotFoundError:
+            raise BitstreamError(f"{self.path}: its binary {self.manifest.binary} is not beside it; copy both files "
+                                 "or build the bitstream again") from None
+        if size < self.manifest.size_bytes:
+            raise BitstreamError(f"{self.binary_path} is truncated: it has {size} of {self.manifest.size_bytes} bytes; "
+                                 "copy it again or build the bitstream again")
 
     def require_board(self, board: str) -> None:
         """Refuse to run on another board.

@@ -31,8 +31,11 @@ class Library:
             if not found:
                 raise BitstreamError(f"{folder} holds no bitstream; build one: "
                                      f"`barista bitstream build --out {folder}`")
-        else:
+        elif self.folder.suffix or self.folder.exists():
             found = [load(folder)]
+        else:
+            raise BitstreamError(f"{folder}: there is no such folder; `barista bitstream build --out {folder}` makes "
+                                 "it, with a bitstream in it")
         self.bitstreams: dict[str, Bitstream] = {bitstream.name: bitstream for bitstream in found}
 
     def find(self, name: str) -> Bitstream:

@@ -9,10 +9,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ...errors import BitstreamError
+from ...errors import BitstreamError, DeviceError
 from ...gemm.tiles import TileSizes
 from ...hardware.bitstream import SUFFIX, standard_name
-from ...hardware.board import EMULATED, load_board
+from ...hardware.board import EMULATED, Board, load_board
 from ...hardware.library import Library
 from ...hardware.manifest import KERNELS
 from ...resources import find
@@ -59,7 +59,9 @@ def open_loader(path: str | os.PathLike[str] | None = None, device: str | None =
                              "one board a folder of their own")
     board = load_board(boards[0])
     if path is not None:
-        context = Context(device if device is not None or board.is_emulated else board.platform)
+        for bitstream in library.bitstreams.values():
+            bitstream.require_binary()
+        context = _context(board, device)
 
     def load(name: str) -> DeviceArrayEngine:
         return DeviceArrayEngine(context, library.find(name))
@@ -68,6 +70,23 @@ def open_loader(path: str | os.PathLike[str] | None = None, device: str | None =
              for name, bitstream in library.bitstreams.items()}
     names = list(kinds)
     return Loader(kinds, load, f"board {board.name} ({context.describe()})"), names[0] if len(names) == 1 else ""
+
+
+def _context(board: Board, device: str | None) -> Context:
+    """The device of a board.
+
+    Raises
+    ------
+    DeviceError : there is none, or it cannot be opened
+    """
+    if device is not None or board.is_emulated:
+        return Context(device)
+    try:
+        return Context(board.platform)
+    except DeviceError as error:
+        raise DeviceError(f"the bitstreams are for the board {board.name}, a card of the OpenCL platform "
+                          f"{board.platform}: {error}; install its driver, or build bitstreams for the board {EMULATED}"
+                          ) from error
 
 
 def cache_folder() -> Path:
