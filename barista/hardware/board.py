@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ..errors import UnsupportedError, nearest
+from .figures import Form, needed
 
 EMULATED = "emulated"
 """The board that every machine with an OpenCL device has."""
 
-_FOLDER = Path(__file__).parent / "boards"
-_TEXTS = ("name", "description", "part", "platform")
-_FIGURES = ("dsp", "bram_bits", "clock_hz", "pcie_bytes_per_s", "dram_bytes_per_s", "power_w")
+_FORM = Form(
+    kind="board", folder=Path(__file__).parent / "boards",
+    texts=("name", "description", "part", "platform"),
+    required=("dsp", "bram_bits", "clock_hz", "pcie_bytes_per_s", "dram_bytes_per_s", "power_w"),
+    optional=("bram18", "uram", "regions", "region_dsp", "region_bram18", "port_bits_per_cycle", "axi_latency_cycles",
+              "pcie_latency_s", "launch_s", "reconfiguration_s", "tiling_bytes_per_s", "untiling_bytes_per_s"),
+    whole=frozenset({"dsp", "bram_bits", "bram18", "uram", "regions", "region_dsp", "region_bram18",
+                     "port_bits_per_cycle", "axi_latency_cycles"}))
 
 
 @dataclasses.dataclass(frozen=True)
 class Board:
-    """A card, or what stands in for one.
+    """A card, or what stands in for one.  A figure that is None is not known: ask for it with `need`.
 
     Parameters
     ----------
@@ -31,9 +35,19 @@ class Board:
     dsp : multiplier blocks
     bram_bits : on-chip block memory
     clock_hz : clock that designs reach on it
-    pcie_bytes_per_s, dram_bytes_per_s : rates of the host link and of the card's own memory
+    pcie_bytes_per_s : rate of the host link, in its slower direction
+    dram_bytes_per_s : rate of the card's own memory, as far as a design at this clock can draw it
     power_w : while it computes
     sources : figure to where it comes from
+    path : the file that says all this
+    bram18, uram : blocks of 18,432 and of 294,912 bits
+    regions : parts of the device (super logic regions) between which wires are few
+    region_dsp, region_bram18 : blocks in one region, the limit of what may not cross into another
+    port_bits_per_cycle : width of one port to the card's memory
+    axi_latency_cycles : from a burst's request to its first word
+    pcie_latency_s, launch_s : a transfer's and a kernel's time before anything moves
+    reconfiguration_s : loading another bitstream
+    tiling_bytes_per_s, untiling_bytes_per_s : rates at which its host cuts matrices into tiles and joins them again
     """
 
     name: str
@@ -47,30 +61,57 @@ class Board:
     dram_bytes_per_s: float
     power_w: float
     sources: Mapping[str, str]
+    path: Path
+    bram18: int | None = None
+    uram: int | None = None
+    regions: int | None = None
+    region_dsp: int | None = None
+    region_bram18: int | None = None
+    port_bits_per_cycle: int | None = None
+    axi_latency_cycles: int | None = None
+    pcie_latency_s: float | None = None
+    launch_s: float | None = None
+    reconfiguration_s: float | None = None
+    tiling_bytes_per_s: float | None = None
+    untiling_bytes_per_s: float | None = None
 
     @property
     def is_emulated(self) -> bool:
         """Whether bitstreams for it are built from the OpenCL kernels, for any device."""
         return self.platform == "any"
 
+    def need(self, figure: str, who: str) -> float:
+        """Return a figure that somebody cannot do without.
+
+        Parameters
+        ----------
+        figure : name of a field
+        who : what needs it, as a message should say it
+
+        Raises
+        ------
+        UnsupportedError : the board does not have it; the message says who needs it and what to add where
+        """
+        return needed("board", self.name, self.path, figure, getattr(self, figure), who)
+
+    def need_count(self, figure: str, who: str) -> int:
+        """Return a figure that counts things, as `need` does."""
+        return int(self.need(figure, who))
+
 
 def board_names() -> list[str]:
     """The boards that ship, sorted."""
-    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+    return _FORM.names()
 
 
-def load_board(name: str) -> Board:
-    """Return the board of this name.
+def load_board(name: str | os.PathLike[str]) -> Board:
+    """Return the board of this name: one that ships, or the path of a ``.toml`` file.
 
     Raises
     ------
-    UnsupportedError : no such board; the message lists those there are
+    UnsupportedError : no such board, the message lists those there are; or its file is wrong
     """
-    known = board_names()
-    if name not in known:
-        hint = nearest(name, known)
-        raise UnsupportedError(f"board {name!r} is not known; {hint + ' ' if hint else ''}known: {', '.join(known)}")
-    return read_board(_FOLDER / f"{name}.toml")
+    return read_board(_FORM.find(name))
 
 
 def read_board(path: Path) -> Board:
@@ -80,25 +121,4 @@ def read_board(path: Path) -> Board:
     ------
     UnsupportedError : no TOML, a figure is missing, not positive or without its source, or an unknown name
     """
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise UnsupportedError(f"{path}: not TOML ({error}); see the boards that ship for the form") from None
-    for name in table:
-        if name not in (*_TEXTS, *_FIGURES):
-            hint = nearest(name, (*_TEXTS, *_FIGURES)) or f"it has {', '.join((*_TEXTS, *_FIGURES))}"
-            raise UnsupportedError(f"{path}: a board has no {name!r}; {hint}")
-    for name in _TEXTS:
-        if not isinstance(table.get(name), str):
-            raise UnsupportedError(f"{path}: {name} is missing or is no text; write {name} = \"...\"")
-    for name in _FIGURES:
-        figure = table.get(name)
-        if not isinstance(figure, dict) or set(figure) != {"value", "source"}:
-            raise UnsupportedError(f"{path}: {name} must be a table [{name}] of a value and its source")
-        value, source = figure["value"], figure["source"]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise UnsupportedError(f"{path}: {name} is {value!r}; give a number above 0")
-        if not isinstance(source, str) or not source.strip():
-            raise UnsupportedError(f"{path}: {name} has no source; say where {value} comes from")
-    return Board(**{name: table[name] for name in _TEXTS}, **{name: table[name]["value"] for name in _FIGURES},
-                 sources={name: table[name]["source"] for name in _FIGURES})
+    return Board(**_FORM.read(path), path=path)
