@@ -1,0 +1,1 @@
+"""What a convolution will cost, from its shape alone: latency and resource models of both arrays."""
