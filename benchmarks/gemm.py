@@ -37,8 +37,8 @@ from barista.ops.base import OpSet
 SHAPES = ("256x256x256", "512x512x512", "1024x1024x1024", "2048x2048x2048", "384x2704x2304", "64x8192x576",
           "32x25600x800", "96x3025x363", "16x4096x4096", "500x4096x50", "100x500x800:nt", "500x800x100:tn",
           "64x10x500:nt")
-# Pause before each turn, so that the other contender's workers have gone to sleep.
-PAUSE_S = 0.08
+# Pause before each turn, so that the other contender's workers have gone to sleep: OpenBLAS's spin for 0.1 s.
+PAUSE_S = 0.2
 # Calls of one turn take at least this long together, so that the clock and the first call do not matter.
 TURN_S = 0.02
 

@@ -45,6 +45,7 @@
 #define AVX512 0    // 1: inner loops are compiled for x86-64 with AVX-512 (F, VL, DQ, BW), which the processor must have
 #endif
 #define TILE_N (VECTOR * VECTORS)
+#define PREFETCHED_ROWS 8 // rows of a strip that are read side by side
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -165,7 +166,7 @@ PACK(pack_b, TILE_N)
         if (rows >= TILE_M && columns >= TILE_N) {                                                          \
             _Pragma("unroll") for (int i = 0; i < TILE_M; i++) {                                            \
                 const vector shift = (vector)(bias ? bias[i] : (real)0);                                    \
-                __global loose *to = (__global loose *)(c + (size_t)i * row_stride);                \
+                __global loose *to = (__global loose *)(c + (size_t)i * row_stride);                        \
                 _Pragma("unroll") for (int j = 0; j < VECTORS; j++) {                                       \
                     const vector value = alpha * sum[i][j] + shift;                                         \
                     to[j] = beta == 0 ? value : value + beta * to[j];                                       \
@@ -176,7 +177,7 @@ PACK(pack_b, TILE_N)
         real edge[TILE_M * TILE_N];                                                                         \
         _Pragma("unroll") for (int i = 0; i < TILE_M; i++)                                                  \
             _Pragma("unroll") for (int j = 0; j < VECTORS; j++)                                             \
-                *(loose *)(edge + i * TILE_N + j * VECTOR) = sum[i][j];                                 \
+                *(loose *)(edge + i * TILE_N + j * VECTOR) = sum[i][j];                                     \
         for (int i = 0; i < rows && i < TILE_M; i++) {                                                      \
             const real shift = bias ? bias[i] : (real)0;                                                    \
             for (int j = 0; j < columns && j < TILE_N; j++) {                                               \
@@ -210,32 +211,65 @@ __kernel void multiply(__global const real *restrict a_packed, __global const re
                 beta);
 }
 
-// Work-items: (block of panels of A, strip of columns), the last fastest.
-__kernel void multiply_strips(__global const real *restrict a_packed, __global const real *restrict b,
-                              __global real *restrict c,
-                              __local real *restrict panels,  // CHUNK_K * strip elements
-                              const int b_offset,  // of the first element in b
-                              const int m_count, const int n_count, const int k_count, const int row_stride,
-                              const int column_stride,
-                              const int strip,   // columns of a strip: a multiple of TILE_N
-                              const int block,   // rows of a block: a multiple of TILE_M
+// Where share number `index` of `shares` begins, when `count` rows or columns are handed out in whole tiles.
+static int share(const int count, const int tile, const int index, const int shares)
+{
+    const int first = (int)((long)((count + tile - 1) / tile) * index / shares) * tile;
+    return first < count ? first : count;
+}
+
+// Copy `rows` rows of a strip of B into panels that lie one behind the other.
+//
+// Where the columns lie side by side, some rows of one panel are copied, then the same rows of the next: what is
+// read goes on where it stopped, as prefetchers expect, and few of the panels' lines are open at a time.
+INNER void pack_strip(__global const real *restrict from, __local real *restrict panels, const int columns,
+                      const int column_stride, const int rows, const int row_stride)
+{
+    const int whole = column_stride == 1 ? columns / TILE_N * TILE_N : 0;
+    for (int k0 = 0; k0 < rows; k0 += PREFETCHED_ROWS)
+        for (int n0 = 0; n0 < whole; n0 += TILE_N)
+            for (int k = k0; k < rows && k < k0 + PREFETCHED_ROWS; k++) {
+                __global const loose *row = (__global const loose *)(from + (size_t)k * row_stride + n0);
+                __local vector *to = (__local vector *)(panels + n0 * rows + k * TILE_N);
+                _Pragma("unroll") for (int j = 0; j < VECTORS; j++) to[j] = row[j];
+            }
+    for (int n0 = whole; n0 < columns; n0 += TILE_N)
+        copy_to_local(from + (size_t)n0 * column_stride, panels + n0 * rows, TILE_N, columns - n0, column_stride, rows,
+                      row_stride);
+}
+
+// Work-items: (block of rows, strip of columns), the last fastest.
+__kernel void multiply_strips(__global const real *restrict a,  // what each strip packs for itself; null: packed before
+                              __global real *restrict a_packed, // one for all strips, or one for each
+                              __global const real *restrict b, __global real *restrict c,
+                              __local real *restrict panels,    // CHUNK_K rows of the widest strip
+                              const int a_offset, const int a_lane_stride, const int a_row_stride,
+                              const int b_offset, const int b_row_stride, const int b_column_stride,
+                              const int m_count, const int n_count, const int k_count,
+                              const int strips,  // how many share the columns of C
+                              const int blocks,  // how many share its rows
                               const real alpha, const real beta, const uint items)
 {
     const uint id = get_global_id(0);
     if (id >= items) return;
-    const int strips = (n_count + strip - 1) / strip;
-    const int first = id % strips * strip, top = id / strips * block;
-    const int columns = n_count - first < strip ? n_count - first : strip;
-    const int bottom = m_count - top < block ? m_count : top + block;
+    const int strip = id % strips, block = id / strips;
+    const int left = share(n_count, TILE_N, strip, strips), top = share(m_count, TILE_M, block, blocks);
+    const int columns = share(n_count, TILE_N, strip + 1, strips) - left;
+    const int bottom = share(m_count, TILE_M, block + 1, blocks);
+    if (a) {
+        a_packed += (size_t)strip * ((m_count + TILE_M - 1) / TILE_M) * TILE_M * k_count;
+        for (int m0 = top; m0 < bottom; m0 += TILE_M)
+            copy_to_global(a + a_offset + (size_t)m0 * a_lane_stride, a_packed + (size_t)m0 * k_count, TILE_M,
+                           m_count - m0, a_lane_stride, k_count, a_row_stride);
+    }
     for (int k0 = 0; k0 == 0 || k0 < k_count; k0 += CHUNK_K) {
         const int rows = k_count - k0 < CHUNK_K ? k_count - k0 : CHUNK_K;
-        for (int n0 = 0; n0 < columns; n0 += TILE_N)
-            copy_to_local(b + b_offset + (size_t)k0 * row_stride + (size_t)(first + n0) * column_stride,
-                          panels + n0 * rows, TILE_N, columns - n0, column_stride, rows, row_stride);
+        pack_strip(b + b_offset + (size_t)k0 * b_row_stride + (size_t)left * b_column_stride, panels, columns,
+                   b_column_stride, rows, b_row_stride);
         for (int n0 = 0; n0 < columns; n0 += TILE_N)
             for (int m0 = top; m0 < bottom; m0 += TILE_M)
                 local_tile(a_packed + (size_t)m0 * k_count + (size_t)k0 * TILE_M, panels + n0 * rows,
-                           c + (size_t)m0 * n_count + first + n0, 0, n_count, m_count - m0, columns - n0, rows,
+                           c + (size_t)m0 * n_count + left + n0, 0, n_count, m_count - m0, columns - n0, rows,
                            alpha, k0 ? (real)1 : beta);
     }
 }

@@ -23,7 +23,7 @@ from barista.gemm.shapes import ConvolutionGeometry, GemmShape
 from barista.ops.opencl import OpenCLOps, tuner, tuning
 from barista.ops.opencl.convolution import OpenCLConvolution
 from barista.ops.opencl.device import Device
-from barista.ops.opencl.gemm import OpenCLGemm
+from barista.ops.opencl.gemm import OpenCLGemm, tile_m
 from barista.ops.opencl.tuning import GemmParameters
 from barista.runtime.driver import cl
 from barista.runtime.errors import device_error
@@ -85,6 +85,27 @@ def test_all_parameters_compute_the_same(ops: OpenCLOps, rng: np.random.Generato
         OpenCLGemm(here, GemmShape(m, n, k), trans_a, trans_b).run(
             tensor(a.T if trans_a else a), tensor(b.T if trans_b else b), result, 0.5, -1.0)
         close(result, 0.5 * (a @ b) - c, np.sqrt(k) + 1)
+
+
+def test_tiles_are_evened_out(ops: OpenCLOps) -> None:
+    """M = 16 makes two tiles of 8 rows, not one of 12 and a third of another."""
+    here = Device(ops.context, FLOAT, dataclasses.replace(PLAIN, tile_m=12))
+    assert [tile_m(here, m) for m in (0, 1, 12, 13, 16, 64, 100, 144)] == [12, 1, 12, 7, 8, 11, 12, 12]
+
+
+@pytest.mark.parametrize("trans_a", [False, True])
+def test_who_packs_a_does_not_matter(ops: OpenCLOps, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch,
+                                     trans_a: bool) -> None:
+    """Every strip for itself, or one kernel for all strips: the same bits."""
+    a, b, results = numbers(rng, 23, 300), numbers(rng, 300, 70), []
+    for most in (1 << 30, 0):
+        monkeypatch.setattr("barista.ops.opencl.gemm.SELF_PACKED", most)
+        c = empty(23, 70)
+        OpenCLGemm(device(ops, PLAIN), GemmShape(23, 70, 300), trans_a, False).run(
+            tensor(a.T if trans_a else a), tensor(b), c)
+        close(c, a @ b, np.sqrt(300))
+        results.append(host(c))
+    np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize("values", SETS, ids=str)
@@ -248,7 +269,7 @@ def test_out_of_memory_goes_on_in_steps(ops: OpenCLOps, rng: np.random.Generator
         t.read(here.space)  # these lie on the device already
     product = OpenCLGemm(here, GemmShape(m, n, k), trans_a, trans_b)
     whole_bytes = product.workspace_bytes
-    fault = Fault(monkeypatch, 32 * 300 * 4, code)
+    fault = Fault(monkeypatch, 40 * 300 * 4, code)
     with caplog.at_level(logging.WARNING, "barista.ops.opencl.gemm"):
         product.run(left, right, result, 2.0, -0.5)
     close(result, 2 * (a @ b) - 0.5 * c, 2 * np.sqrt(k))
@@ -273,7 +294,7 @@ def test_steps_of_whole_chunks_give_the_same_bits(ops: OpenCLOps, rng: np.random
         here, c = device(ops, PLAIN), empty(20, 30)
         a.read(here.space), b.read(here.space), c.read(here.space)
         if limited:
-            Fault(monkeypatch, 32 * 300 * 4)
+            Fault(monkeypatch, 40 * 300 * 4)
         OpenCLGemm(here, GemmShape(20, 30, 1000), False, False).run(a, b, c)
         results.append(host(c))
     np.testing.assert_array_equal(*results)
@@ -286,7 +307,7 @@ def test_memory_for_nothing_is_an_error(ops: OpenCLOps, rng: np.random.Generator
     for t in (a, b, c):
         t.read(here.space)
     Fault(monkeypatch, 8)
-    with pytest.raises(DeviceError, match=r"allocating 96 bytes: clCreateBuffer failed with "
+    with pytest.raises(DeviceError, match=r"allocating \d+ bytes: clCreateBuffer failed with "
                                           r"MEM_OBJECT_ALLOCATION_FAILURE \(-4\)"):
         OpenCLGemm(here, GemmShape(20, 30, 40), False, False).run(a, b, c)
 
@@ -317,7 +338,7 @@ def test_a_fault_while_enqueuing_is_tried_again_once_shorter(ops: OpenCLOps, rng
 
     def tired(kernel: Kernel, items: int, *arguments: Any) -> None:
         if kernel._name == "multiply_strips":
-            multiplied.append(arguments[7])
+            multiplied.append(arguments[13])
             if len(multiplied) == 2:
                 error = cl.RuntimeError(cl._cl._ErrorRecord("clEnqueueNDRangeKernel", -5, ""))
                 raise device_error(error, "kernel multiply_strips") from error

@@ -26,6 +26,12 @@ Array = npt.NDArray[Any]
 LARGEST = 4096
 # Alignment of tile buffers in bytes: a cache line, and what devices ask of memory that they read in place.
 ALIGNMENT_BYTES = 64
+# Rows of a strip that are copied at a time, which a core's table of page addresses holds.
+COPIED_ROWS = 32
+# Rows so far apart share their places in a core's first cache, and evict each other when they are read side by side.
+ALIAS_BYTES = 4096
+# Elements that are copied aside at a time: 256 KiB of float32 stay in a core's second cache.
+ASIDE = 65536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,12 +148,44 @@ def _tile(x: Array, out: Array) -> None:
     # [np][Tp] is K, padded: one axis, which has its padding at the end.
     flat = out.reshape(strips, steps * depth, size)
     full, rest = divmod(length, size)
-    # Splitting an axis never copies, whatever the strides.
-    flat[:full, :k] = x[:, :full * size].reshape(k, full, size).transpose(1, 0, 2)
+    if full and k:
+        _cut(x[:, :full * size], flat[:full, :k])
     if rest:
         flat[full, :k, :rest] = x[:, full * size:]
         flat[full, :k, rest:] = 0
     flat[:, k:] = 0
+
+
+def _cut(x: Array, out: Array) -> None:
+    """Copy x(K, strips * size) into out[strips][K][size], none of them 0, in an order that caches like."""
+    strips, k, size = out.shape
+    if _has_runs(x, size):
+        source, target = _runs(x, size).T, _runs(out, size)[..., 0]
+        for first in range(0, k, COPIED_ROWS):
+            target[:, first:first + COPIED_ROWS] = source[:, first:first + COPIED_ROWS]
+        return
+    # Splitting an axis never copies, whatever the strides.
+    lanes = x.T.reshape(strips, size, k)
+    if x.strides[1] % ALIAS_BYTES:
+        out[...] = lanes.transpose(0, 2, 1)
+        return
+    # A copy whose lanes lie a little further apart is worth its time.
+    step = max(1, ASIDE // (size * k))
+    aside = np.empty((step, size, k + ALIGNMENT_BYTES // x.itemsize), x.dtype)[..., :k]
+    for first in range(0, strips, step):
+        part = lanes[first:first + step]
+        aside[:len(part)] = part
+        out[first:first + step] = aside[:len(part)].transpose(0, 2, 1)
+
+
+def _has_runs(x: Array, size: int) -> bool:
+    """Whether numbers lie side by side along the last axis, enough of them to be moved at once."""
+    return size > 1 and x.strides[-1] == x.itemsize
+
+
+def _runs(x: Array, size: int) -> Array:
+    """The same memory with `size` numbers of the last axis as one element, which NumPy moves at once."""
+    return x.view(np.dtype((np.void, size * x.itemsize)))
 
 
 def untile_c(tiles: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> None:
@@ -158,34 +196,48 @@ def untile_c(tiles: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) ->
     tiles : [nr][nc][Tr][Tc], float32 or int32; integers are scaled in float64
     out : (M, N), any strides, floats; not read where beta is 0
     """
-    _, _, tr, tc = tiles.shape
+    _, _, tr, _ = tiles.shape
     m, n = out.shape
-    for rows, strips, height in _parts(m, tr):
-        for columns, tile_columns, width in _parts(n, tc):
-            part = out[rows, columns]
-            # The same elements as tiles, [nr][nc][height][width]: splitting an axis never copies.
-            target = part.reshape(part.shape[0] // height, height, part.shape[1] // width, width).transpose(0, 2, 1, 3)
-            _add_scaled(target, tiles[strips, tile_columns, :height, :width], alpha, beta)
+    if not n:
+        return
+    whole, cut = divmod(m, tr)
+    copied = alpha == 1 and beta == 0 and out.dtype == tiles.dtype
+    step = max(1, whole) if copied else max(1, ASIDE // (tr * n))
+    parts = [(first, min(first + step, whole), tr) for first in range(0, whole, step)]
+    if cut:
+        parts.append((whole, whole + 1, cut))
+    for first, last, height in parts:
+        rows = out[first * tr:first * tr + (last - first) * height]
+        if copied:
+            _join(tiles[first:last, :, :height], rows)
+        else:
+            # Arithmetic over whole rows, not over the short ones of tiles.
+            aside = np.empty(rows.shape, tiles.dtype)
+            _join(tiles[first:last, :, :height], aside)
+            _add_scaled(rows, aside, alpha, beta)
 
 
-def _parts(length: int, size: int) -> list[tuple[slice, slice, int]]:
-    """The whole tiles along an axis and the cut one: (elements, tiles, elements a tile), where there are any."""
-    full, rest = divmod(length, size)
-    parts = []
+def _join(tiles: Array, out: Array) -> None:
+    """Copy tiles[strips][nc][height][Tc] into out(strips * height, N) of the same dtype."""
+    strips, _, height, tc = tiles.shape
+    full, rest = divmod(out.shape[1], tc)
+    # Splitting an axis never copies, whatever the strides.
+    lines = out.reshape(strips, height, out.shape[1])
     if full:
-        parts.append((slice(0, full * size), slice(0, full), size))
+        source, target = tiles[:, :full], lines[:, :, :full * tc]
+        if _has_runs(out, tc):
+            _runs(target, tc)[...] = _runs(source, tc)[..., 0].transpose(0, 2, 1)
+        else:
+            target.reshape(strips, height, full, tc)[...] = source.transpose(0, 2, 1, 3)
     if rest:
-        parts.append((slice(full * size, length), slice(full, full + 1), rest))
-    return parts
+        lines[:, :, full * tc:] = tiles[:, full, :, :rest]
 
 
-def _add_scaled(target: Array, tiles: Array, alpha: float, beta: float) -> None:
-    """target = alpha * tiles + beta * target, element by element."""
-    if beta == 0 and alpha == 1:
-        target[...] = tiles
-    elif beta == 0:
-        np.multiply(tiles, alpha, out=target, casting="same_kind")
+def _add_scaled(target: Array, values: Array, alpha: float, beta: float) -> None:
+    """target = alpha * values + beta * target, element by element."""
+    if beta == 0:
+        np.multiply(values, alpha, out=target, casting="same_kind")
     else:
         if beta != 1:
             target *= beta
-        np.add(target, tiles if alpha == 1 else tiles * alpha, out=target, casting="same_kind")
+        np.add(target, values if alpha == 1 else values * alpha, out=target, casting="same_kind")

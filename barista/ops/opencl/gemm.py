@@ -1,4 +1,4 @@
-"""Matrix products: operands packed into panels, then one kernel over the tiles of the result."""
+"""Matrix products: operands packed into panels and multiplied tile by tile."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ log = logging.getLogger(__name__)
 
 # Rows that one work-item packs: long enough to hide what starting a work-item costs on a CPU.
 PACK_ROWS = 64
+# Elements of A up to which every strip packs A for itself: as quick as the launch of a kernel that does it for all.
+SELF_PACKED = 1 << 17
+
+
+def tile_m(device: Device, m: int) -> int:
+    """Rows of a tile where A has `m` rows: no more than the device's parameters say, and the last tile about full."""
+    largest = device.gemm.tile_m
+    return -(-m // -(-m // largest)) if m else largest
 
 
 def tile_n(device: Device) -> int:
@@ -23,8 +31,8 @@ def tile_n(device: Device) -> int:
     return device.gemm.tile_n(device.dtype)
 
 
-def _macros(device: Device) -> dict[str, object]:
-    return {**device.gemm.macros(device.dtype), "PACK_ROWS": PACK_ROWS}
+def _macros(device: Device, tile_rows: int) -> dict[str, object]:
+    return {**device.gemm.macros(device.dtype), "TILE_M": tile_rows, "PACK_ROWS": PACK_ROWS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +60,10 @@ class Packer:
 
     def __init__(self, device: Device, side: str, operand: Operand) -> None:
         self._operand = operand
-        self._tile = device.gemm.tile_m if side == "a" else tile_n(device)
+        rows = tile_m(device, operand.lanes) if side == "a" else device.gemm.tile_m
+        self._tile = rows if side == "a" else tile_n(device)
         self._panels = -(-operand.lanes // self._tile)
-        self._kernel = device.kernel("gemm.cl", f"pack_{side}", "bb" + "i" * 8, _macros(device), heavy=True)
+        self._kernel = device.kernel("gemm.cl", f"pack_{side}", "bb" + "i" * 8, _macros(device, rows), heavy=True)
 
     def count(self, k: int, operands: int = 1) -> int:
         """Elements of `operands` packed operands of `k` rows."""
@@ -72,8 +81,9 @@ class Product:
 
     def __init__(self, device: Device, m: int, n: int, groups: int = 1) -> None:
         self._m, self._n, self._groups = m, n, groups
-        self._tiles = -(-m // device.gemm.tile_m) * -(-n // tile_n(device))
-        self._kernel = device.kernel("gemm.cl", "multiply", "bbbb" + "i" * 5 + "rr", _macros(device), heavy=True)
+        rows = tile_m(device, m)
+        self._tiles = -(-m // rows) * -(-n // tile_n(device))
+        self._kernel = device.kernel("gemm.cl", "multiply", "bbbb" + "i" * 5 + "rr", _macros(device, rows), heavy=True)
 
     def run(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, k: int, products: int = 1, *,
             bias: DeviceArray | None = None, offset: int = 0, alpha: float = 1.0, beta: float = 0.0) -> None:
@@ -83,28 +93,39 @@ class Product:
 
 
 class StripProduct:
-    """C(M, N) of a packed A and a B as it lies, a strip of columns a work-item (CPU devices)."""
+    """C(M, N) of A and B as they lie, a strip of columns a work-item (CPU devices)."""
 
-    def __init__(self, device: Device, m: int, n: int, b: Operand) -> None:
-        self._m, self._n, self._b = m, n, b
-        parameters, tile, units = device.gemm, tile_n(device), device.context.device.max_compute_units
-        panels_m, panels_n = -(-m // parameters.tile_m), -(-n // tile)
+    def __init__(self, device: Device, shape: GemmShape, a: Operand, b: Operand) -> None:
+        self._shape, self._a, self._b = shape, a, b
+        rows, columns, units = tile_m(device, shape.m), tile_n(device), device.context.device.max_compute_units
+        panels_m, panels_n = -(-shape.m // rows), -(-shape.n // columns)
         # As many strips as keep all units busy to the end, or as many as there are panels.
-        strips = min(-(-max(1, -(-n // parameters.strip)) // units) * units, max(1, panels_n))
-        self._strip = max(1, -(-panels_n // strips)) * tile
-        self._strips = -(-n // self._strip)
+        strips = -(-max(1, -(-shape.n // device.gemm.strip)) // units) * units
+        self._strips = min(strips, panels_n)
         # Where the columns are too few for all units, the rows are shared out too.
-        blocks = min(panels_m, -(-units // max(1, self._strips)))
-        self._block = max(1, -(-panels_m // max(1, blocks))) * parameters.tile_m
-        self._local_bytes = parameters.chunk_k * self._strip * device.dtype.itemsize
-        self._kernel = device.kernel("gemm.cl", "multiply_strips", "bbbl" + "i" * 8 + "rr", _macros(device),
+        self._blocks = min(panels_m, -(-units // max(1, self._strips)))
+        widest = -(-panels_n // max(1, self._strips)) * columns
+        self._local_bytes = device.gemm.chunk_k * widest * device.dtype.itemsize
+        self._self_packed = self._strips <= 1 or (self._strips <= units and shape.m * shape.k <= SELF_PACKED)
+        self._pack_a = Packer(device, "a", a)
+        self._kernel = device.kernel("gemm.cl", "multiply_strips", "bbbbl" + "i" * 11 + "rr", _macros(device, rows),
                                      heavy=True)
 
-    def run(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, k: int, offset: int, alpha: float,
-            beta: float) -> None:
-        """C = alpha A B + beta C for `k` rows of B, the first beginning at `offset`."""
-        self._kernel.run(self._strips * -(-self._m // self._block), a, b, c, self._local_bytes, offset, self._m,
-                         self._n, k, self._b.inner_stride, self._b.lane_stride, self._strip, self._block, alpha, beta)
+    def count(self, k: int) -> int:
+        """Elements of the packed A, `k` rows of B at a time."""
+        return self._pack_a.count(k, self._strips if self._self_packed else 1)
+
+    def run(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, packed: DeviceArray, first: int, k: int,
+            alpha: float, beta: float) -> None:
+        """C = alpha A B + beta C for rows `first` to `first` + `k` of B; `packed` is scratch for `count` elements."""
+        left, right = self._a, self._b
+        a_offset = first * left.inner_stride
+        if not self._self_packed:
+            self._pack_a.run(a, packed, k, offset=a_offset)
+        self._kernel.run(self._strips * self._blocks, a if self._self_packed else None, packed, b, c,
+                         self._local_bytes, a_offset, left.lane_stride, left.inner_stride, first * right.inner_stride,
+                         right.inner_stride, right.lane_stride, self._shape.m, self._shape.n, k, self._strips,
+                         self._blocks, alpha, beta)
 
 
 class OpenCLGemm(Gemm):
@@ -121,21 +142,24 @@ class OpenCLGemm(Gemm):
         m, n, k = self._shape = (shape.m, shape.n, shape.k)
         self._a = Operand(m, 1, max(k, 1), m) if trans_a else Operand(m, k, max(k, 1), 1)
         self._b = Operand(n, k, max(k, 1), 1) if trans_b else Operand(n, 1, max(k, 1), n)
-        self._pack_a = Packer(device, "a", self._a)
-        self._strips = StripProduct(device, m, n, self._b) if device.gemm.strip else None
+        self._strips = StripProduct(device, shape, self._a, self._b) if device.gemm.strip else None
         if self._strips is None:
+            self._pack_a = Packer(device, "a", self._a)
             self._pack_b = Packer(device, "b", self._b)
             self._product = Product(device, m, n)
         self._chunk_k = device.gemm.chunk_k
         largest = min(MAX_COUNT, device.context.device.max_mem_alloc_size // device.dtype.itemsize)
-        row = max(self._pack_a.count(1), 0 if self._strips else self._pack_b.count(1), 1)
-        self._step = max(1, min(k, largest // row))
+        self._step = max(1, min(k, largest // max(1, *self._packed_counts(1).values())))
         self._reserve()
 
+    def _packed_counts(self, k: int) -> dict[str, int]:
+        """Elements of the operands that are packed, `k` rows of the common dimension at a time."""
+        if self._strips is not None:
+            return {"a": self._strips.count(k)}
+        return {"a": self._pack_a.count(k), "b": self._pack_b.count(k)}
+
     def _reserve(self) -> None:
-        self._counts = {"a": self._pack_a.count(self._step)}
-        if self._strips is None:
-            self._counts["b"] = self._pack_b.count(self._step)
+        self._counts = self._packed_counts(self._step)
         self.workspace_bytes = sum(self._scratch.reserve(slot, count) for slot, count in self._counts.items())
 
     def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
@@ -159,15 +183,13 @@ class OpenCLGemm(Gemm):
                   beta: float) -> None:
         """Add rows `first` and following of the common dimension to C."""
         packed_a = self._scratch.array("a", self._counts["a"])
-        offset = first * self._b.inner_stride
         if self._strips is not None:
-            self._pack_a.run(a, packed_a, rows, offset=first * self._a.inner_stride)
-            self._strips.run(packed_a, b, c, rows, offset, alpha, beta)
-        else:
-            packed_b = self._scratch.array("b", self._counts["b"])
-            self._pack_a.run(a, packed_a, rows, offset=first * self._a.inner_stride)
-            self._pack_b.run(b, packed_b, rows, offset=offset)
-            self._product.run(packed_a, packed_b, c, rows, alpha=alpha, beta=beta)
+            self._strips.run(a, b, c, packed_a, first, rows, alpha, beta)
+            return
+        packed_b = self._scratch.array("b", self._counts["b"])
+        self._pack_a.run(a, packed_a, rows, offset=first * self._a.inner_stride)
+        self._pack_b.run(b, packed_b, rows, offset=first * self._b.inner_stride)
+        self._product.run(packed_a, packed_b, c, rows, alpha=alpha, beta=beta)
 
     def _shorten(self, error: DeviceError) -> None:
         """Halve the step, to whole chunks where it holds some."""
