@@ -29,7 +29,7 @@ from ..precision.formats import number_format
 from .integers import Array, ceil_div, counts, require_not_negative, require_positive, require_whole
 from .workload import Workload
 
-PADDINGS = ("none", "output", "tiles")
+PADDINGS = ("none", "output", "once", "tiles")
 PRODUCTS = ("image", "batched")
 
 # Arguments of the kernel that travel with tile-padded transfers: nr, nc and np, in 32 bits each.
@@ -49,8 +49,9 @@ class GemmAssumptions:
         array, 1 for fixed point
     result_bits : length of a word of C; None for `word_bits`, as the thesis has it
     padding : what travels over PCIe.  ``none``: the matrices (Eq. 4.7).  ``output``: M and N rounded up to whole
-        tiles.  ``tiles``: the tiles of A, B and C and the parameters, all of them both ways, as the code that was
-        released with the thesis has it
+        tiles.  ``once``: whole tiles, those of A and B to the card and those of C back, as the FPGA backend does.
+        ``tiles``: the tiles of A, B and C and the parameters, all of them both ways, as the code that was released
+        with the thesis has it
     overlap : transfers run beside the kernel, so that the longer of the two counts
     pcie_latency_s : of each of the two transfers, to the card and back
     launch_s : from asking for the kernel to its first cycle
@@ -180,6 +181,8 @@ def gemm_latency(m: npt.ArrayLike, n: npt.ArrayLike, k: npt.ArrayLike, tr: npt.A
         sent, returned = (m + n) * k * word, m * n * result
     elif a.padding == "output":
         sent, returned = (rows + columns) * k * word, outputs
+    elif a.padding == "once":
+        sent, returned = inputs, outputs
     else:
         sent = returned = inputs + outputs + _PARAMETER_BYTES
     to_device = a.pcie_latency_s + sent / a.pcie_bytes_per_s
