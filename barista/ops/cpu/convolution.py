@@ -120,10 +120,10 @@ class CpuConvolution(Convolution):
             product = worker.product[:g.out_channels * columns.shape[2]]
             np.matmul(weights, columns, out=product.reshape(g.group, -1, columns.shape[2]))
             out = worker.chunks.ordered(result[chunk.n0:chunk.n1, :, chunk.r0:chunk.r1])
-            if shift is None:
-                np.copyto(out, product.reshape(out.shape))
-            else:
-                np.add(product.reshape(out.shape), shift, out=out)
+            product = product.reshape(out.shape)
+            if shift is not None:
+                np.add(product, shift, out=product)  # in place: on the way to `out` it takes 2 to 10 times as long
+            np.copyto(out, product)
 
         self._threads.run(run, len(self._chunks))
 
