@@ -7,9 +7,10 @@ import pytest
 from little_nets import Case, Probe, check_gradients, layer
 
 import barista
+from barista.gemm import batching
 from barista.layers import layer_types
 from barista.net import Net
-from barista.ops.cpu import CpuOps, convolution
+from barista.ops.cpu import CpuOps
 
 
 def conv(param: str, bottom: str = "x", top: str = "y", type_: str = "Convolution") -> str:
@@ -391,7 +392,7 @@ CHUNKS = {
 @pytest.mark.parametrize("name", CHUNKS)
 def test_convolution_chunks(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     size, batch, *expected = CHUNKS[name]
-    monkeypatch.setattr(convolution, "COLUMN_BYTES", size)
+    monkeypatch.setattr(batching, "CHUNK_COLUMN_BYTES", size)
     ops = CpuOps(np.float64, threads)
     net = check_gradients(Case(conv("num_output: 2 kernel_size: 3 pad: 1"), {"x": (batch, 3, 6, 5)}), ops,
                           most=30)
@@ -408,7 +409,7 @@ def test_convolution_chunks(name: str, threads: int, monkeypatch: pytest.MonkeyP
                                   "deconv_pointwise"])
 @pytest.mark.parametrize("size", [1, 700])
 def test_row_chunks_of_other_geometries(name: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "COLUMN_BYTES", size)
+    monkeypatch.setattr(batching, "CHUNK_COLUMN_BYTES", size)
     check_gradients(CASES[name], CpuOps(np.float64, 2), most=20)
 
 
@@ -427,7 +428,7 @@ TURNED = {
 @pytest.mark.parametrize("size", [1, 1 << 20])
 @pytest.mark.parametrize("name", TURNED)
 def test_turned_weights(name: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "COLUMN_BYTES", size)
+    monkeypatch.setattr(batching, "CHUNK_COLUMN_BYTES", size)
     ops = CpuOps(np.float64, 2)
     param, shape = TURNED[name]
     net = check_gradients(Case(conv(param), {"x": shape}), ops)

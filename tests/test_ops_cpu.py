@@ -18,9 +18,10 @@ from tolerances import assert_close
 
 from barista.blob import Tensor
 from barista.errors import UnsupportedError
+from barista.gemm.batching import CHUNK_COLUMN_BYTES
 from barista.gemm.shapes import ConvolutionGeometry, GemmShape
 from barista.ops.base import AxisGeometry, OpSet
-from barista.ops.cpu import CpuOps, convolution
+from barista.ops.cpu import CpuOps
 from barista.ops.cpu.elementwise import CHUNK, PARALLEL
 from barista.ops.cpu.threads import Threads, split
 
@@ -321,7 +322,7 @@ def test_unrolled_matrix_stays_small(threads: int) -> None:
     primitive = CpuOps(np.float32, threads).convolution(g)
     assert 4 * g.depth * g.pixels > 110 << 20
     # For each pass: columns of the chunk, and framed input, product and weight gradients, which are smaller.
-    assert 0 < primitive.workspace_bytes < threads * 4 * (convolution.COLUMN_BYTES + 8 * g.depth * g.out_channels)
+    assert 0 < primitive.workspace_bytes < threads * 4 * (CHUNK_COLUMN_BYTES + 8 * g.depth * g.out_channels)
 
 
 def test_workspace_does_not_grow_with_the_batch() -> None:

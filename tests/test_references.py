@@ -22,9 +22,10 @@ from tolerances import assert_close
 import barista
 from barista.blob import Tensor
 from barista.errors import DataError
+from barista.gemm import batching
 from barista.gemm.shapes import ConvolutionGeometry
 from barista.ops.base import AxisGeometry, LossRule, OpSet
-from barista.ops.cpu import CpuOps, convolution
+from barista.ops.cpu import CpuOps
 
 Array = npt.NDArray[Any]
 BOUNDED = settings(max_examples=60, derandomize=True, deadline=None, database=None,
@@ -109,7 +110,7 @@ def test_convolution(name: str, ops: OpSet) -> None:
 @pytest.mark.parametrize("size", [1, 400, 3000])
 def test_convolution_in_chunks(size: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU's columns cut small: rows, images, and rests of both."""
-    monkeypatch.setattr(convolution, "COLUMN_BYTES", size)
+    monkeypatch.setattr(batching, "CHUNK_COLUMN_BYTES", size)
     ops = CpuOps(np.float32, threads)
     names = ("plain", "stride", "group", "pointwise", "many_images", "turned_weights", "three_axes", "one_axis",
              "kernel_in_padding")

@@ -16,14 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..gemm.batching import collide
 from ..gemm.shapes import ConvolutionGeometry
 
 Array = npt.NDArray[Any]
 
-# Images that lie a multiple of this apart share one set of a core's first cache, which holds few lines of a set:
-# turning more than `TURNED_IMAGES` of them at once evicts each line before it is used up.
-ALIAS_BYTES = 4096
-TURNED_IMAGES = 10
 # Words of an image that are turned at a time where they are first put aside, a little further apart (measured).
 ASIDE_WORDS = 4096
 _LINE_BYTES = 64
@@ -140,7 +137,7 @@ class Columns:
     def _turn(self, part: Array, target: Array) -> None:
         """Copy part(images, channels, *S) to `target`, which is ordered as `ordered`."""
         images, channels = part.shape[:2]
-        if not self._images_last or images <= TURNED_IMAGES or part.strides[0] % ALIAS_BYTES:
+        if not self._images_last or not collide(images, part.strides[0]):
             np.copyto(target, self.ordered(part))
             return
         words = math.prod(part.shape[2:])

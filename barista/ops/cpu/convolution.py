@@ -2,7 +2,7 @@
 
 A chunk is a few images, or a few output rows of one image (see `columns`), so that each
 pass is one product a group with a long common dimension.  The unrolled matrix never costs
-more than `COLUMN_BYTES` a thread, whatever the layer.
+more than `batching.CHUNK_COLUMN_BYTES` a thread, whatever the layer.
 """
 
 from __future__ import annotations
@@ -14,22 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ...blob import HOST, Tensor
+from ...gemm import batching
 from ...gemm.shapes import ConvolutionGeometry
 from ..base import Convolution
 from ..columns import Chunk, Columns
 from .threads import Threads
 
 Array = npt.NDArray[Any]
-
-# Columns of one chunk and thread: about the L2 cache of a core (measured, benchmarks/README.md).
-COLUMN_BYTES = 1 << 20
-# Images a chunk from which on they are the innermost axis (measured).
-IMAGES_INNERMOST = 4
-# How much more arithmetic grad_input may take as a convolution with turned weights, which gathers,
-# rather than as a product that is scattered with one addition a tap (measured).
-TURNED_LIMIT = 1.5
-# Rows that the product of turned weights must have at least: BLAS is slow on a handful.
-TURNED_ROWS = 8
 
 
 class _Worker:
@@ -59,8 +50,8 @@ class CpuConvolution(Convolution):
         g = self.geometry = geometry
         self._dtype = dtype
         self._threads = threads
-        images, rows = self._chunk_size()
-        images_last = images >= IMAGES_INNERMOST
+        images, rows = batching.chunk_of(g, threads.count, dtype.itemsize)
+        images_last = images >= batching.IMAGES_INNERMOST
         self._chunks = [Chunk(n, min(n + images, g.batch), r, min(r + rows, g.output[0]))
                         for n in range(0, g.batch, images) for r in range(0, g.output[0], rows)]
         # Row chunks of one image overlap in grad_input, so one thread takes whole images.
@@ -77,28 +68,10 @@ class CpuConvolution(Convolution):
         self.workspace_bytes = (sum(worker.nbytes for worker in self._workers)
                                 + (self._turned.workspace_bytes if self._turned else 0))
 
-    def _chunk_size(self) -> tuple[int, int]:
-        """Images and output rows a chunk, so that its columns fit and every thread has as many chunks."""
-        g = self.geometry
-        row_bytes = max(1, g.group * g.depth * math.prod(g.output[1:]) * self._dtype.itemsize)
-        image_bytes = row_bytes * g.output[0]
-        if image_bytes > COLUMN_BYTES:
-            return 1, max(1, min(g.output[0], COLUMN_BYTES // row_bytes))
-        pieces = max(1, -(-g.batch * image_bytes // COLUMN_BYTES))
-        pieces = -(-pieces // self._threads.count) * self._threads.count
-        return max(1, -(-g.batch // pieces)), g.output[0]
-
     def _make_turned(self) -> CpuConvolution | None:
         """The convolution of dy with turned weights that gives dx, where that is the better way."""
-        g = self.geometry
-        pad = tuple(e - 1 - p for e, p in zip(g.extent, g.pad, strict=True))
-        if max(g.stride) > 1 or min(pad) < 0 or g.is_pointwise:
-            return None
-        turned = ConvolutionGeometry(g.batch, g.out_channels, g.in_channels, g.output, g.kernel, g.stride, pad,
-                                     g.dilation, g.group)
-        if turned.macs > TURNED_LIMIT * g.macs or g.in_channels // g.group < TURNED_ROWS:
-            return None
-        return _ForwardOnly(turned, self._dtype, self._threads)
+        turned = batching.turned(self.geometry)
+        return None if turned is None else _ForwardOnly(turned, self._dtype, self._threads)
 
     # ---- passes -----------------------------------------------------------------------------
 
