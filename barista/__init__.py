@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
@@ -82,11 +83,17 @@ def set_mode_cpu() -> None:
     set_mode("cpu")
 
 
-def set_mode_opencl() -> None:
-    """Let nets made from now on compute on an OpenCL device."""
+def set_mode_opencl(device: str | int | None = None, *, verify_gemm: bool = False) -> None:
+    """Let nets made from now on compute on an OpenCL device.
+
+    Parameters
+    ----------
+    device : its number in `barista device_query`, or part of its name; None lets Barista choose
+    verify_gemm : compare each convolution and product with the CPU's
+    """
     from .compose import set_mode
 
-    set_mode("opencl")
+    set_mode("opencl", device=_device_name(device), verify=verify_gemm)
 
 
 def set_mode_gpu() -> None:
@@ -94,8 +101,8 @@ def set_mode_gpu() -> None:
     set_mode_opencl()
 
 
-def set_mode_fpga(bitstream: str | None = None, schedule: str | None = None, *,
-                  inner_products: bool = False) -> None:
+def set_mode_fpga(bitstream: str | os.PathLike[str] | None = None, schedule: str | os.PathLike[str] | None = None, *,
+                  inner_products: bool = False, device: str | int | None = None, verify_gemm: bool = False) -> None:
     """Let nets made from now on compute their convolutions on an FPGA, or on an emulated one.
 
     Parameters
@@ -103,10 +110,18 @@ def set_mode_fpga(bitstream: str | None = None, schedule: str | None = None, *,
     bitstream : a manifest or a folder of them; None builds one for the emulated board
     schedule : the file that says which bitstream computes each layer and pass
     inner_products : without a schedule, whether inner products run there too
+    device : number of the OpenCL device, or part of its name; None takes that of the bitstreams' board
+    verify_gemm : compare each convolution and product with the CPU's
     """
     from .compose import set_mode
 
-    set_mode("fpga", bitstream=bitstream, schedule=schedule, inner_products=inner_products)
+    set_mode("fpga", bitstream=bitstream, schedule=schedule, inner_products=inner_products,
+             device=_device_name(device), verify=verify_gemm)
+
+
+def _device_name(device: str | int | None) -> str | None:
+    """A device as the runtime knows it: numbers are texts there, as on the command line."""
+    return None if device is None else str(device)
 
 
 def set_random_seed(seed: int) -> None:

@@ -5,6 +5,8 @@ Everything else receives an `OpSet` and knows nothing of devices.
 
 from __future__ import annotations
 
+import logging
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -13,15 +15,19 @@ import numpy.typing as npt
 from .errors import UnsupportedError, nearest
 from .ops.base import OpSet
 
+log = logging.getLogger(__name__)
+
 BACKENDS = ("cpu", "opencl", "fpga")
 
 _mode: str = "cpu"
 _default: dict[tuple[str, np.dtype[np.generic]], OpSet] = {}
+# Those of them that were made with options.
+_tailored: set[tuple[str, np.dtype[np.generic]]] = set()
 
 
 def make_ops(backend: str = "cpu", dtype: npt.DTypeLike = np.float32, device: str | None = None,
-             threads: int | None = None, *, bitstream: str | None = None, schedule: str | None = None,
-             inner_products: bool = False, verify: bool = False) -> OpSet:
+             threads: int | None = None, *, bitstream: str | PathLike[str] | None = None,
+             schedule: str | PathLike[str] | None = None, inner_products: bool = False, verify: bool = False) -> OpSet:
     """Make an op set.
 
     Parameters
@@ -52,13 +58,11 @@ def make_ops(backend: str = "cpu", dtype: npt.DTypeLike = np.float32, device: st
         return host
     ops: OpSet
     if backend == "opencl":
-        from .ops.opencl import OpenCLOps
-
-        ops = OpenCLOps(host, device)
+        ops = _opencl(host, device)
     else:
         from .ops.fpga import open_fpga
 
-        ops = open_fpga(host, bitstream, schedule, inner_products, device)
+        ops = open_fpga(host, bitstream, schedule, inner_products, device, lambda: _opencl(host, device))
     if verify:
         from .ops.verify import VerifiedOps
 
@@ -66,18 +70,27 @@ def make_ops(backend: str = "cpu", dtype: npt.DTypeLike = np.float32, device: st
     return ops
 
 
+def _opencl(host: OpSet, device: str | None) -> OpSet:
+    from .ops.opencl import OpenCLOps
+
+    return OpenCLOps(host, device)
+
+
 def set_mode(backend: str, **options: Any) -> None:
-    """Choose the backend of nets that are made without an op set (pycaffe's set_mode_*).
+    """Choose the backend of nets that are made without an op set (pycaffe's set_mode_*), and log what computes.
 
     Parameters
     ----------
-    options : further arguments of `make_ops`; with any of them a new op set is made
+    options : further arguments of `make_ops`, None and False as if not given; with any of them a new op set is made
     """
     global _mode
     make = (backend, np.dtype(np.float32))
-    if options or make not in _default:
-        _default[make] = make_ops(backend, **options)
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    if given or make in _tailored or make not in _default:
+        _default[make] = make_ops(backend, **given)
+        (_tailored.add if given else _tailored.discard)(make)
     _mode = backend
+    log.info("Backend %s, chosen by set_mode; %s", backend, _default[make].describe())
 
 
 def default_ops(dtype: npt.DTypeLike = np.float32) -> OpSet:
@@ -85,4 +98,5 @@ def default_ops(dtype: npt.DTypeLike = np.float32) -> OpSet:
     key = (_mode, np.dtype(dtype))
     if key not in _default:
         _default[key] = make_ops(_mode, dtype)
+        log.info("Backend %s, the present mode; %s", _mode, _default[key].describe())
     return _default[key]

@@ -82,6 +82,7 @@ class Net:
     params : layer name to its parameter blobs
     inputs, outputs : names of the blobs that the caller fills, and that no layer uses up
     learnable : the parameters that a solver changes
+    layer_need_backward : for each layer, whether its backward pass runs
     propagate_down : for each layer, which bottoms get a gradient
 
     Raises
@@ -127,10 +128,11 @@ class Net:
         try:
             for layer_param in self.param.layer:
                 self._add_layer(layer_param)
+            self._plan_backward()
+            self._tell_passes()
         except BaseException:
             self.close()
             raise
-        self._plan_backward()
         self._zero = [self.ops.elementwise("g = 0", ("g",), p.blob.count) for p in self.learnable]
         # An in-place layer uses its blob up and makes it again. Caffe: the top that a loss leaves out is no output.
         available: set[str] = set()
@@ -264,8 +266,8 @@ class Net:
                       learns=learns, loss=any(layer.loss_weights),
                       forceable=[layer.allow_force_backward(j) for j in range(len(layer.param.bottom))])
                  for layer, names, learns in zip(self.layers, self._top_names, self._learns, strict=True)]
-        self._layer_needs, self.propagate_down = plan_backward(steps, self.param.force_backward)
-        for layer, needs in zip(reversed(self.layers), reversed(self._layer_needs), strict=True):
+        self.layer_need_backward, self.propagate_down = plan_backward(steps, self.param.force_backward)
+        for layer, needs in zip(reversed(self.layers), reversed(self.layer_need_backward), strict=True):
             if needs:
                 say("net.cpp:200", "%s needs backward computation.", layer.name)
             else:
@@ -273,6 +275,13 @@ class Net:
         if self.param.force_backward:
             for layer in self.layers:
                 layer.param_propagate_down = [True] * len(layer.blobs)
+
+    def _tell_passes(self) -> None:
+        """Let the op set hold what was planned for it against what runs: of a test net, the forward passes."""
+        trains = self.phase == Phase.Value("TRAIN")
+        self.ops.check_net(self.name, self.phase, {
+            layer.name: layer.passes(trains and needs, down) for layer, needs, down in
+            zip(self.layers, self.layer_need_backward, self.propagate_down, strict=True)})
 
     # ---- running ----------------------------------------------------------------------------
 
@@ -303,7 +312,7 @@ class Net:
     def backward_pass(self, start: int | None = None, end: int = 0) -> None:
         """Run the backward passes of the layers `start` (None: the last) down to `end`."""
         for index in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
-            if self._layer_needs[index]:
+            if self.layer_need_backward[index]:
                 with _said_by(self.layers[index]):
                     self.layers[index].backward(self._tops[index], self.propagate_down[index], self._bottoms[index])
 

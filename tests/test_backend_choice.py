@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +49,7 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "y" top: "loss" 
 def _same_mode_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose, "_mode", "cpu")
     monkeypatch.setattr(compose, "_default", {})
+    monkeypatch.setattr(compose, "_tailored", set())
 
 
 @pytest.fixture
@@ -116,6 +119,8 @@ def test_the_log_says_what_computes_and_why(small: Path, capsys: pytest.CaptureF
     status, log = say(capsys, "train", "-solver", "solver.prototxt", *words)
     assert status == 0, log
     lines = log.splitlines()
+    while "Building the bitstream" in lines[0] or "device.py" in lines[0]:  # at the first use
+        del lines[0]
     assert re.search(rf"\] {first}", lines[0])
     assert lines[1].endswith(f"caffe.cpp:197] {second}")
     assert ("] Bitstreams: gemm_fast" in log) is (second == "Use FPGA.")
@@ -128,6 +133,7 @@ def test_the_backends_train_to_the_same_weights(small: Path, capsys: pytest.Capt
     for words in (["cpu"], ["opencl"], ["fpga"], ["fpga", "--inner-products", "--verify-gemm"]):
         status, log = say(capsys, "train", "-solver", "solver.prototxt", "--backend", *words)
         assert status == 0, log
+        assert ("Verified: 5 passes of convolutions and 7 other products were compared" in log) is (len(words) == 3)
         net = barista.Net("net.prototxt", barista.TRAIN, weights="small_iter_2.caffemodel", ops=CpuOps())
         found.append(net.params["conv"][0].data.copy())
     for other in found[1:]:
@@ -143,7 +149,8 @@ def test_nothing_takes_the_place_of_what_is_missing(small: Path, mode: str) -> N
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": root})
     assert done.returncode == 1
-    assert re.fullmatch(r"barista: error: backend \w+, chosen by .*: the OpenCL backend needs the package 'pyopencl', "
+    assert re.fullmatch(r"barista: error: backend \w+, chosen by .*: OpenCL, on which the backends opencl and "
+                        r"fpga stand, needs the package 'pyopencl', "
                         r".*pip install 'barista-caffe\[opencl\]'; or give --backend cpu to compute on the processor\n",
                         done.stderr)
 
@@ -164,8 +171,8 @@ def test_a_device_that_fails_to_open_is_an_error_with_the_reason(small: Path, ca
 @pytest.mark.parametrize(("words", "more", "warning"), [
     (["--gpu", "1"], "", r"--gpu 1: the numbers are CUDA's and are not followed"),
     ([], "solver_mode: GPU device_id: 2", r"device_id: 2: the numbers are CUDA's"),
-    (["--backend", "cpu", "--device", "0"], "", r"--device 0 has no effect on the CPU"),
-    (["--backend", "cpu", "--verify-gemm"], "", r"--verify-gemm has no effect on the CPU"),
+    (["--backend", "cpu", "--device", "0"], "", r"--device 0 has no effect on the backend cpu"),
+    (["--backend", "cpu", "--verify-gemm"], "", r"--verify-gemm has no effect on the backend cpu"),
     (["--backend", "cpu", "--schedule", "x.json"], "", r"--schedule has no effect on the backend cpu"),
     (["--backend", "opencl", "--bitstream", "x"], "", r"--bitstream has no effect on the backend opencl"),
     (["--backend", "opencl", "--inner-products"], "", r"--inner-products has no effect on the backend opencl")])
@@ -183,9 +190,9 @@ def test_options_without_effect_are_said(small: Path, capsys: pytest.CaptureFixt
 @pytest.mark.opencl
 @pytest.mark.parametrize(("backend", "columns", "passes"), [
     ("cpu", ["processor", "sum"], {"forward", "backward"}),
-    ("opencl", ["host to device", "kernel", "device to host", "sum"], {"forward", "backward"}),
+    ("opencl", ["host to device", "kernel", "device to host", "processor", "sum"], {"forward", "backward"}),
     ("fpga", ["im2col", "tiling", "host to device", "kernel", "device to host", "untiling", "processor", "sum"],
-     {"forward", "grad_weight"})])
+     {"forward", "forward rest", "grad_weight", "backward rest"})])
 def test_time_says_where_each_layer_spends_it(small: Path, capsys: pytest.CaptureFixture[str], backend: str,
                                               columns: list[str], passes: set[str]) -> None:
     open_opencl()
@@ -195,12 +202,31 @@ def test_time_says_where_each_layer_spends_it(small: Path, capsys: pytest.Captur
     start = next(index for index, row in enumerate(rows) if row.startswith("Average time of each layer and pass"))
     head = re.split(r" {2,}", rows[start + 1].strip())
     assert head == ["layer", "pass", *columns]
-    table = [row.split() for row in rows[start + 2:] if row.startswith("conv ")]
-    assert {row[1] for row in table} == passes
-    for row in table:
+    end = next(index for index, row in enumerate(rows) if row.startswith("share"))
+    table = [re.split(r" {2,}", row.strip()) for row in rows[start + 2:end + 1]]
+    conv = [row for row in table if row[0] == "conv"]
+    assert {row[1] for row in conv} == passes
+    for row in conv:
         parts = [float(cell) for cell in row[2:-1] if cell != "-"]
         assert sum(parts) == pytest.approx(float(row[-1]), rel=0.01)
         assert float(row[-1]) > 0
+    # The rows of a layer add up to Caffe's lines, those of all layers to the total.
+    layer_ms = sum(float(found) for found in re.findall(r"conv\t\w+: (\S+) ms", log))
+    assert sum(float(row[-1]) for row in conv) == pytest.approx(layer_ms, rel=0.01)
+    total, share = table[-2], table[-1]
+    assert total[0] == "total" and share[0] == "share" and share[-1] == "100.0 %"
+    assert float(total[-1]) == pytest.approx(sum(float(row[-1]) for row in table[:-2]), rel=0.01)
+    assert sum(float(cell.removesuffix(" %")) for cell in share[1:-1]) == pytest.approx(100, abs=0.5)
+
+
+@pytest.mark.opencl
+def test_time_names_the_passes_of_inner_products(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_opencl()
+    status, log = say(capsys, "time", "--model", "net.prototxt", "--iterations", "1", "--backend", "fpga",
+                      "--inner-products")
+    assert status == 0, log
+    assert re.findall(r"\] ip +(\w+(?: rest)?)  ", log) == ["forward", "forward rest", "grad_weight", "grad_input",
+                                                            "backward rest"]
 
 
 def test_time_draws_the_stages(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,10 +235,19 @@ def test_time_draws_the_stages(small: Path, capsys: pytest.CaptureFixture[str]) 
     assert status == 0, log
     assert "Stages drawn in stages.png" in log
     assert (small / "stages.png").read_bytes().startswith(b"\x89PNG")
-    status, log = say(capsys, "time", "--model", "net.prototxt", "--iterations", "1", "--plot", "none/stages.png")
-    assert status == 1 and "none/stages.png: the chart cannot be written" in log
-    status, log = say(capsys, "time", "--model", "net.prototxt", "--iterations", "1", "--plot", "stages.chart")
-    assert status == 1 and "stages.chart: the chart cannot be written" in log
+
+
+def test_a_chart_that_cannot_be_drawn_is_refused_before_measuring(small: Path,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    (small / "there.png").mkdir()
+    for path, message in (("none/stages.png", r"--plot none/stages.png: there is no folder none; make it"),
+                          ("stages.chart", r"--plot stages.chart: the ending 'chart' .*one of .*pdf, .*png, .*svg"),
+                          ("stages", r"--plot stages: the ending '' says no format"),
+                          ("there.png", r"--plot there.png is a folder")):
+        status, log = say(capsys, "time", "--model", "net.prototxt", "--iterations", "1", "--plot", path)
+        assert status == 1 and re.search(message, log), log
+        assert "Benchmark" not in log
 
 
 def test_a_chart_needs_its_extra(small: Path, capsys: pytest.CaptureFixture[str],
@@ -220,6 +255,7 @@ def test_a_chart_needs_its_extra(small: Path, capsys: pytest.CaptureFixture[str]
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, log = say(capsys, "time", "--model", "net.prototxt", "--iterations", "1", "--plot", "stages.png")
     assert status == 1 and "pip install 'barista-caffe[plot]'" in log
+    assert "Benchmark" not in log
 
 
 # ---- composition and pycaffe ------------------------------------------------------------------------------
@@ -239,10 +275,24 @@ def test_modes_of_pycaffe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose, "make_ops", make_ops)
     barista.set_mode_gpu()
     barista.set_mode_opencl()
-    barista.set_mode_fpga("bitstreams", "plan.json")
+    barista.set_mode_fpga("bitstreams", Path("plan.json"), device=1)
     barista.set_mode_cpu()
-    fpga = {"bitstream": "bitstreams", "schedule": "plan.json", "inner_products": False}
-    assert made == [("opencl", {}), ("fpga", fpga), ("cpu", {})]
+    barista.set_mode_opencl("pocl", verify_gemm=True)
+    barista.set_mode_opencl()
+    barista.set_mode_opencl()
+    barista.set_mode_fpga(inner_products=True, verify_gemm=True)
+    fpga = {"bitstream": "bitstreams", "schedule": Path("plan.json"), "device": "1"}
+    assert made == [("opencl", {}), ("fpga", fpga), ("cpu", {}), ("opencl", {"device": "pocl", "verify": True}),
+                    ("opencl", {}), ("fpga", {"inner_products": True, "verify": True})]
+
+
+def test_scripts_are_told_what_computes(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "barista.compose"):
+        compose.default_ops()
+        compose.default_ops()
+        barista.set_mode_cpu()
+    assert [re.sub(r"; CPU: .*", "", message) for message in caplog.messages] == [
+        "Backend cpu, the present mode", "Backend cpu, chosen by set_mode"]
 
 
 @pytest.mark.opencl
@@ -271,16 +321,29 @@ def test_of_several_bitstreams_one_must_be_chosen(small: Path, capsys: pytest.Ca
         compose.make_ops("fpga", bitstream="bits")
     [one] = Path("bits").glob("*8x8x16*.json")
     assert "tile 8,8,16, fp32" in compose.make_ops("fpga", bitstream=str(one)).describe()
-    plan = {"format": 1, "net": "Small", "batch": 4, "entries": [
+    plan: dict[str, Any] = {"format": 1, "net": "Small", "batch": 4, "entries": [
         {"layer": "conv", "pass": "forward", "engine": "fpga", "bitstream": one.stem},
         {"layer": "conv", "pass": "grad_weight", "engine": "fpga", "bitstream": one.stem.replace("8x8", "8x16")}]}
-    Path("plan.json").write_text(repr(plan).replace("'", '"'))
+    Path("plan.json").write_text(json.dumps(plan))
     status, log = say(capsys, "train", "-solver", "solver.prototxt", "--backend", "fpga", "--bitstream", "bits",
                       "--schedule", "plan.json")
     assert status == 0, log
     assert re.search(r"FPGA: board emulated \(.*\), 2 bitstream\(s\) by plan\.json", log)
     # Two steps and the report at the end: forward, gradient, forward, gradient, forward.
     assert re.search(r"Bitstreams: \S+8x8x16\S+ is on the board emulated \(.*; 4 swap\(s\)", log)
+    assert re.search(r"\] conv: forward on \S+8x8x16\S+, grad_weight on \S+8x16x16\S+$", log, re.MULTILINE)
+    status, log = say(capsys, "train", "-solver", "solver.prototxt", "--backend", "fpga", "--bitstream", "bits",
+                      "--schedule", "plan.json", "--inner-products")
+    assert status == 0, log
+    assert re.search(r"^W.*\(--inner-products\), which has no effect with a schedule; .*plan\.json", log, re.MULTILINE)
+    for change, message in (
+            ({"layer": "cnov"}, r"an entry for layer 'cnov', which is not there in net 'Small'; did you mean 'conv'"),
+            ({"bitstream": "none"}, r"plan\.json: conv grad_weight: there is no bitstream 'none' among those given")):
+        wrong = {**plan, "entries": [*plan["entries"][:1], {**plan["entries"][1], **change}]}
+        Path("wrong.json").write_text(json.dumps(wrong))
+        status, log = say(capsys, "train", "-solver", "solver.prototxt", "--backend", "fpga", "--bitstream", "bits",
+                          "--schedule", "wrong.json")
+        assert status == 1 and re.search(message.replace("plan", "wrong"), log), log
 
 
 def test_the_cache_follows_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

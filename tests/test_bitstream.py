@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from barista.gemm.engine import BlockedGemm
 from barista.gemm.shapes import GemmShape
 from barista.gemm.tiles import TileSizes
 from barista.hardware.bitstream import Bitstream, load, write
-from barista.hardware.board import load_board
+from barista.hardware.board import BoardSummary, load_board
 from barista.hardware.library import Library
 from barista.runtime import bitstream_build, bitstream_program, links
 from barista.runtime.bitstream_build import build
@@ -55,10 +58,21 @@ def built(original: Bitstream, tmp_path: Path) -> Bitstream:
 
 
 def change(bitstream: Bitstream, **fields: Any) -> Bitstream:
-    """Write other fields into a manifest; None takes one out."""
+    """Write other fields into a manifest, as an editor would; None takes one out."""
     text = {**json.loads(bitstream.path.read_text()), **fields}
     bitstream.path.write_text(json.dumps({name: value for name, value in text.items() if value is not None}))
     return bitstream
+
+
+def forge(bitstream: Bitstream, **fields: Any) -> Bitstream:
+    """Write a manifest that is wrong, and vouches for itself."""
+    bitstream.path.write_text(dataclasses.replace(bitstream.manifest, **fields).to_json())
+    return load(bitstream.path)
+
+
+def first_version(bitstream: Bitstream, board: str) -> Bitstream:
+    """Write a manifest as it was before it had a checksum."""
+    return change(bitstream, version=1, board=board, checksum=None)
 
 
 # ---- manifests --------------------------------------------------------------------------------------------
@@ -66,7 +80,8 @@ def change(bitstream: Bitstream, **fields: Any) -> Bitstream:
 def test_a_manifest_comes_back(card: Bitstream) -> None:
     m = card.manifest
     assert card.name == "gemm_array_8x8x16_fp32_u250"
-    assert (m.kernel, m.clock_hz, m.board, m.binary) == ("gemm", 150e6, "u250", card.name + ".xclbin")
+    assert (m.kernel, m.clock_hz, m.board.name, m.binary) == ("gemm", 150e6, "u250", card.name + ".xclbin")
+    assert m.board == load_board("u250").summary
     assert load(card.path) == card == load(card.binary_path)
     assert card.binary() == BINARY
     card.verify()
@@ -74,10 +89,14 @@ def test_a_manifest_comes_back(card: Bitstream) -> None:
 
 
 @pytest.mark.parametrize(("fields", "message"), [
-    ({"version": 2}, r"version is 2; this Barista reads version 1"),
+    ({"version": 3}, r"version is 3; this Barista reads version 1 and 2; build or import the bitstream again"),
     ({"kind": "lstm"}, r"kind is 'lstm'; this Barista reads kind 'gemm'"),
     ({"kernal": "x"}, r"a manifest has no field 'kernal'; did you mean 'kernel'\?"),
-    ({"sha256": None}, r"the field 'sha256' is missing; build the bitstream again"),
+    ({"sha256": None}, r"the field 'sha256' is missing; build or import the bitstream again"),
+    ({"checksum": None}, r"the field 'checksum' is missing"),
+    ({"version": 1}, r"a manifest has no field 'checksum'"),
+    ({"board": "u250"}, r"board is 'u250', where name, description, platform, dsp, bram_bits is expected"),
+    ({"board": {"name": "u250"}}, r"board is \{'name': 'u250'\}"),
     ({"sha256": "12"}, r"sha256 is '12', where 64 hexadecimal digits is expected"),
     ({"tiles": [8, 8]}, r"tiles is \[8, 8\], where three sizes Tr, Tc, Tp is expected"),
     ({"tiles": [8, 8, 0]}, r"tiles is \[8, 8, 0\]"),
@@ -87,6 +106,7 @@ def test_a_manifest_comes_back(card: Bitstream) -> None:
     ({"precision": 32}, r"precision is 32, where a text is expected"),
     ({"engine": "fasr"}, r"engine 'fasr' is not known; did you mean 'fast'\? known: array, fast"),
     ({"clock_hz": 0}, r"clock_hz is 0, where a number above 0 is expected"),
+    ({"clock_hz": float("inf")}, r"clock_hz is inf, where a number above 0 is expected"),
     ({"resources": {"dsp": 1}}, r"resources is \{'dsp': 1\}"),
     ({"tools": ["vitis"]}, r"tools is \['vitis'\]"),
     ({"size_bytes": -1}, r"size_bytes is -1"),
@@ -108,12 +128,40 @@ def test_no_manifest(card: Bitstream, text: str, message: str) -> None:
 
 
 def test_a_manifest_that_is_not_there(card: Bitstream) -> None:
+    text = card.path.read_text()
     card.path.unlink()
     with pytest.raises(BitstreamError, match=r"there is no manifest .*u250\.json; `barista bitstream build` makes"):
+        load(card.binary_path)
+    card.path.with_name("mine.json").write_text(text)
+    with pytest.raises(BitstreamError, match=r"u250\.json; .*mine\.json is its manifest, under another name: give"):
         load(card.binary_path)
     card.path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BitstreamError, match=r"not a manifest: it is not text"):
         load(card.path)
+
+
+@pytest.mark.parametrize("fields", [
+    {"tiles": [8, 16, 8]}, {"precision": "dfxp8"}, {"engine": "fast"}, {"kernel": "tile_gemm"}, {"clock_hz": 3e8},
+    {"device": "a card"}, {"resources": {"dsp": 0, "bram_bits": 0}}, {"sha256": "0" * 64}, {"tools": {}},
+    {"checksum": "0" * 64}, {"checksum": 12},
+    {"board": {"name": "u250", "description": "", "platform": "any", "dsp": 1, "bram_bits": 1}}], ids=str)
+def test_a_manifest_edited_by_hand(card: Bitstream, fields: dict[str, Any]) -> None:
+    """The binary is what it was: another size of tiles would let a kernel write beyond its buffers."""
+    with pytest.raises(BitstreamError, match=r"u250\.json was edited by hand: .* build or import the bitstream again"):
+        load(change(card, **fields).path)
+
+
+def test_a_manifest_laid_out_anew_is_the_same(card: Bitstream) -> None:
+    fields = json.loads(card.path.read_text())
+    card.path.write_text(json.dumps(dict(reversed(fields.items()))))
+    assert load(card.path) == card
+
+
+def test_a_manifest_of_the_first_version(card: Bitstream) -> None:
+    assert load(first_version(card, "vu9p_f1").path).manifest.board == load_board("vu9p_f1").summary
+    with pytest.raises(BitstreamError, match=r"u250\.json: its board 'mine' does not ship, .* import the bitstream "
+                                             r"again with --board FILE\.toml"):
+        load(first_version(card, "mine").path)
 
 
 # ---- binaries ---------------------------------------------------------------------------------------------
@@ -124,30 +172,70 @@ def test_a_truncated_binary(card: Bitstream) -> None:
         card.verify()
 
 
-@pytest.mark.parametrize("content", [BINARY[:-1] + b"\0", BINARY + b"\0"], ids=["changed", "longer"])
-def test_a_binary_of_another_manifest(card: Bitstream, content: bytes) -> None:
-    card.binary_path.write_bytes(content)
-    with pytest.raises(BitstreamError, match=rf"is not the binary of its manifest: {len(content)} bytes with sha256 "):
+def test_a_binary_of_another_manifest(card: Bitstream) -> None:
+    card.binary_path.write_bytes(BINARY[:-1] + b"\0")
+    assert card.damage() == ""
+    with pytest.raises(BitstreamError, match=r"is not the binary of its manifest: its sha256 is \w{12}\.\.\., not \w"):
+        card.verify()
+    card.binary_path.write_bytes(BINARY + b"\0")
+    with pytest.raises(BitstreamError, match=r"is not the one of the manifest: it has 1025 bytes instead of 1024;"):
         card.verify()
 
 
 def test_a_binary_that_is_not_there(card: Bitstream) -> None:
     card.binary_path.unlink()
-    with pytest.raises(BitstreamError, match=r"its binary gemm_array_8x8x16_fp32_u250\.xclbin is not beside it"):
+    with pytest.raises(BitstreamError, match=r"its binary gemm_array_8x8x16_fp32_u250\.xclbin is not beside it; copy"):
         card.verify()
+
+
+def test_a_binary_under_another_name(card: Bitstream) -> None:
+    name = card.manifest.binary
+    card.binary_path.with_name("a.xclbin").write_bytes(bytes(len(BINARY)))
+    card.binary_path.rename(card.binary_path.with_name("best.xclbin"))
+    with pytest.raises(BitstreamError, match=rf"{name} is not beside it under this name, but as best\.xclbin: rename "
+                                             rf"that to {name}"):
+        card.require_binary()
+    with pytest.raises(BitstreamError, match=r"best\.json; .*u250\.json is its manifest, under another name"):
+        load(card.binary_path.with_name("best.xclbin"))
+    renamed = load(change(card, binary="best.xclbin").path)
+    assert renamed.binary() == BINARY
 
 
 def test_a_bitstream_for_another_board(card: Bitstream) -> None:
     with pytest.raises(BitstreamError, match=r"is for the board u250, not for vu9p_f1; build it for vu9p_f1"):
         card.require_board("vu9p_f1")
-    with pytest.raises(UnsupportedError, match=r"board 'u300' is not known"):
-        load(change(card, board="u300").path).verify()
+
+
+def own_board(folder: Path) -> Path:
+    """A file of a board that does not ship."""
+    path = folder / "mine.toml"
+    text = load_board("u250").path.read_text(encoding="utf-8")
+    path.write_text(text.replace('name = "u250"', 'name = "mine"').replace("12_288", "10_000"), encoding="utf-8")
+    return path
+
+
+def test_a_board_of_one_s_own_is_needed_once(tmp_path: Path) -> None:
+    path = own_board(tmp_path)
+    written = write(tmp_path / "lib", BINARY, TILES, "fp32", load_board(path))
+    path.unlink()
+    [bitstream] = Library(tmp_path / "lib").bitstreams.values()
+    assert bitstream == written
+    assert bitstream.manifest.board == BoardSummary("mine", load_board("u250").description, "Xilinx", 10_000,
+                                                    load_board("u250").bram_bits)
+    bitstream.verify()
 
 
 def test_an_empty_binary_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(BitstreamError, match=r"the binary is empty"):
         write(tmp_path, b"", TILES, "fp32", load_board("u250"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_takes_no_files(tmp_path: Path) -> None:
+    (tmp_path / "lib").write_text("a file")
+    with pytest.raises(BitstreamError, match=r"u250\.json: the bitstream cannot be written \(.*\); free some space, or "
+                                             r"choose another folder with --out"):
+        write(tmp_path / "lib", BINARY, TILES, "fp32", load_board("u250"))
 
 
 # ---- libraries --------------------------------------------------------------------------------------------
@@ -171,6 +259,38 @@ def test_an_empty_library(tmp_path: Path) -> None:
         Library(tmp_path)
     with pytest.raises(BitstreamError, match=r"there is no such folder"):
         Library(tmp_path / "nowhere")
+
+
+def test_what_else_lies_in_a_library(card: Bitstream, caplog: pytest.LogCaptureFixture) -> None:
+    folder = card.path.parent
+    schedule = folder / "a_schedule.json"
+    schedule.write_text('{"format": 1, "net": "LeNet", "batch": 64, "entries": []}')
+    assert list(Library(folder).bitstreams) == [card.name]
+    assert not caplog.messages
+    (folder / "folder.json").mkdir()
+    for name, text in (("notes", b'{"kinds": 1}'), ("list", b"[1]"), ("half", b'{"a": '), ("bytes", b"\xff\xfe\0")):
+        (folder / f"{name}.json").write_bytes(text)
+    assert list(Library(folder).bitstreams) == [card.name]
+    assert sorted(message.split("/")[-1] for message in caplog.messages) == [
+        f"{name}.json is no manifest of a bitstream; it is passed over"
+        for name in ("bytes", "folder", "half", "list", "notes")]
+    with pytest.raises(BitstreamError, match=r"a_schedule\.json is a schedule, no manifest of a bitstream; give it "
+                                             r"with --schedule"):
+        load(schedule)
+    with pytest.raises(BitstreamError, match=r"card is a folder; give one bitstream in it, which `barista bitstream l"):
+        load(folder)
+    (folder / "cut.json").write_text(card.path.read_text()[:200])
+    with pytest.raises(BitstreamError, match=r"cut\.json: not a manifest: .* it may have been cut off"):
+        Library(folder)
+
+
+def test_a_manifest_that_may_not_be_read(card: Bitstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(BitstreamError, match=r"u250\.json cannot be read: Permission denied; see to its rights or"):
+        Library(card.path.parent)
 
 
 # ---- on a device ------------------------------------------------------------------------------------------
@@ -197,7 +317,7 @@ def test_a_damaged_binary_never_reaches_the_driver(context: Context, built: Bits
 
 @pytest.mark.opencl
 def test_a_binary_for_another_device(context: Context, built: Bitstream) -> None:
-    change(built, device="a card / OpenCL 1.2 / v1")
+    forge(built, device="a card / OpenCL 1.2 / v1")
     with pytest.raises(BitstreamError, match=r"is for another device: built for a card / OpenCL 1\.2 / v1, this is .*; "
                                              r"build it again on this machine"):
         DeviceArrayEngine(context, load(built.path))
@@ -222,8 +342,8 @@ def test_a_bitstream_for_a_card_on_a_processor(context: Context, card: Bitstream
 
 @pytest.mark.opencl
 def test_a_kernel_that_the_binary_does_not_have(context: Context, built: Bitstream) -> None:
-    change(built, kernel="gemm")
-    with pytest.raises(BitstreamError, match=r"the binary has no kernel 'gemm'; it has tile_gemm; correct `kernel`"):
+    forge(built, kernel="gemm")
+    with pytest.raises(BitstreamError, match=r"has no kernel 'gemm'; it has tile_gemm; import it again, with --kernel"):
         DeviceArrayEngine(context, load(built.path))
 
 

@@ -99,6 +99,16 @@ def test_a_board_of_ones_own(tmp_path: Path) -> None:
     assert (board.name, board.path, board.dsp) == ("mine", path, 6840)
 
 
+def test_the_document_s_sample_is_a_board(tmp_path: Path) -> None:
+    """As printed: whoever copies it has a file that every command reads."""
+    [sample] = re.findall(r"^```toml\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "mine.toml"
+    path.write_text(sample, encoding="utf-8")
+    board = load_board(path)
+    assert board.name == "mine"
+    assert sorted(board.sources) == sorted(REQUIRED)
+
+
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"no\.toml: cannot be read \(No such file or directory\); give the path "
                                                r"of a board's \.toml file"):
@@ -129,6 +139,11 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     ('source = "clock of the thesis\'s design, section 4.3"', 'source = " "',
      r"clock_hz has no source; say where 250000000 comes from"),
     ("part =", "# part =", r"part is missing or is no text"),
+    (OWN[OWN.index("[bram_bits]"):OWN.index("[clock_hz]")], "",
+     r"bram_bits is missing; add a table \[bram_bits\] of a value and its source"),
+    ('name = "vu9p_f1"', 'name = "my card"', r"the name 'my card' becomes part of file names; use letters, digits, _"),
+    ('name = "vu9p_f1"', 'name = "lab/one"', r"the name 'lab/one' becomes part of file names"),
+    ('name = "vu9p_f1"', 'name = ""', r"the name '' becomes part of file names"),
 ])
 def test_a_board_that_cannot_be_read(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(UnsupportedError, match=message):
@@ -144,6 +159,12 @@ def test_a_figure_that_a_board_lacks(tmp_path: Path) -> None:
                                                r"give the copy's path in the place of 'vu9p_f1'"):
         board.need("uram", "the memory model")
     assert load_board("vu9p_f1").need_count("uram", "the memory model") == 960
+
+
+def test_what_exceeds_a_board() -> None:
+    assert Resources(100, 7).exceeding(100, 7) == []
+    assert Resources(101, 7).exceeding(100, 7) == [("DSP blocks", 101, 100)]
+    assert Resources(101, 8).exceeding(100, 7) == [("DSP blocks", 101, 100), ("bits of BRAM", 8, 7)]
 
 
 def test_what_an_array_takes() -> None:

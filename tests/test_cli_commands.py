@@ -159,7 +159,7 @@ def test_options_without_effect_are_said(line: Path, say: Say) -> None:
     status, _, log = say("train", "-solver", "solver.prototxt", "-iterations", "5", "--device", "1")
     assert status == 0
     assert "--iterations has no effect on `barista train`" in log
-    assert "--device 1 has no effect on the CPU" in log
+    assert "--device 1 has no effect on the backend cpu" in log
 
 
 def test_threads_are_those_asked_for(line: Path, say: Say) -> None:
@@ -219,7 +219,8 @@ def test_unknown_fields_can_be_skipped(line: Path, say: Say, monkeypatch: pytest
     (["convert_imageset", "--backend", "leveldb", "/", "list.txt", "db"], "LEVELDB"),
     (["compute_image_mean", "none_lmdb"], r"none_lmdb"),
     (["device_query", "-gpu", "x"], r"--gpu x: give device numbers"),
-    (["device_query", "-gpu", "99"], r"no OpenCL device 99|pyopencl")])
+    (["device_query", "-gpu", "99"], r"no OpenCL device 99|pyopencl"),
+    (["device_query", "--device", "99"], r"OpenCL device 99 does not exist; choose by index|pyopencl")])
 def test_what_cannot_be_done_is_one_line_and_status_1(line: Path, say: Say, words: list[str],
                                                       message: str) -> None:
     solver(line, "no_net.prototxt", net='"nt.prototxt"')

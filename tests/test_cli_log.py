@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from opencl_device import open_opencl
 
 from barista.cli.main import main
 
@@ -128,6 +129,15 @@ def test_time_logs_what_caffe_logs(log_net: Path, golden: Path, capsys: pytest.C
 def test_device_query_logs_what_caffe_logs(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = run(capsys, "device_query")
     assert structure(log) == structure((golden / "logs" / "device_query.log").read_text())
+
+
+@pytest.mark.opencl
+def test_device_query_lists_the_device_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    name = open_opencl().context.name
+    everything, one = run(capsys, "device_query"), run(capsys, "device_query", "--device", name.upper())
+    assert 1 == one.count("Taken without --device:") <= everything.count("Taken without --device:")
+    assert main(["device_query", "--device", "0", "--gpu", "0"]) == 2
+    assert "give --gpu or --device, not both" in capsys.readouterr().err
 
 
 # ---- what programs that read Caffe's logs look for ----------------------------------------------------

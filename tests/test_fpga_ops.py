@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from opencl_device import empty, numbers, tensor
+from opencl_device import empty, numbers, open_opencl, tensor
 from tile_arrays import TILES, QuickArray, loader, quick_ops
 from tolerances import assert_close
 
 from barista.blob import HOST
 from barista.errors import BitstreamError, DeviceError, ScheduleError, UnsupportedError
+from barista.frontends.prototxt import parse_net
 from barista.gemm import batching
 from barista.gemm.array_model import ModelArray
 from barista.gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from barista.gemm.tiles import TileSizes
+from barista.net import Net
 from barista.ops.base import Owner
 from barista.ops.cpu import CpuOps
 from barista.ops.fpga import FpgaOps, Loader
@@ -173,18 +177,151 @@ def test_a_schedule_places_each_pass() -> None:
     ops.owner = Owner("net", TRAIN, "a")
     for (truth, k), (result, _) in zip(passes(CpuOps(np.float64), G), passes(ops, G), strict=True):
         assert_close(result, truth, k)
-    assert list(ops.take_stages()) == [("a", "forward"), ("a", "grad_input")]
+    stages = ops.take_stages()
+    assert list(stages) == [("a", "forward"), ("a", "grad_weight"), ("a", "grad_input")]
+    assert list(stages["a", "grad_weight"]) == ["processor"]
     assert ops.loader.swaps == 1
     assert "1 swap(s)" in ops.summary()
     assert "forward: one, grad_weight: cpu, grad_input: two" in ops.convolution(G).variant
 
 
-def test_a_layer_may_stay_on_the_host(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_layer_may_stay_on_the_host_and_is_measured_there() -> None:
+    plan = Schedule("net", G.batch, tuple(Entry("a", pass_, "cpu") for pass_ in Pass))
+    ops = quick_ops(schedule=plan, one="fp32")
+    ops.owner = Owner("net", TRAIN, "a")
+    for (result, _), (expected, _) in zip(passes(ops, G), passes(CpuOps(), G), strict=True):
+        np.testing.assert_array_equal(result, expected)
+    assert {key: list(stages) for key, stages in ops.take_stages().items()} == {
+        ("a", pass_.value): ["processor"] for pass_ in Pass}
+    assert ops.loader.current == ""
+
+
+RUN = {"data": frozenset[Pass](), "a": frozenset(Pass), "b": frozenset({Pass.FORWARD}), "ip": frozenset[Pass]()}
+
+
+def test_the_log_says_which_pass_runs_where(caplog: pytest.LogCaptureFixture) -> None:
     ops = quick_ops(schedule=PLAN, one="fp32", two="fp32")
-    ops.owner = Owner("net", TRAIN, "b")
-    with caplog.at_level(logging.INFO, "barista.ops.hosted"):
-        ops.convolution(G)
-    assert caplog.messages == ["convolution runs on the host: the schedule says so"]
+    with caplog.at_level(logging.INFO, "barista.ops.fpga"):
+        ops.check_net("net", TRAIN, RUN)
+        ops.check_net("net", TEST, {"a": frozenset({Pass.FORWARD})})
+    assert caplog.messages == ["a: forward on one, grad_weight on cpu, grad_input on two", "b: forward on cpu",
+                               "a: forward on one"]
+
+
+@pytest.mark.parametrize(("run", "message"), [
+    ({"b": frozenset(Pass)}, r"b: net 'net' runs grad_weight and grad_input, for which plan\.json has no entry, only "
+                             "for forward; add one with engine cpu, opencl or fpga"),
+    ({"c": frozenset({Pass.FORWARD})}, r"c: net 'net' runs forward, .* only for nothing"),
+    ({"b": frozenset()}, r"plan\.json has an entry for layer 'b', which is no convolution in net 'net'")])
+def test_a_schedule_must_fit_the_training_net(run: dict[str, frozenset[Pass]], message: str) -> None:
+    ops = quick_ops(schedule=PLAN, one="fp32", two="fp32")
+    with pytest.raises(ScheduleError, match=message):
+        ops.check_net("net", TRAIN, {**RUN, **run})
+
+
+def test_an_entry_for_a_layer_that_is_not_there_names_the_nearest() -> None:
+    ops = quick_ops(schedule=dataclasses.replace(PLAN, entries=(*PLAN.entries, Entry("conv_1", Pass.FORWARD, "cpu"))),
+                    one="fp32", two="fp32")
+    run = {**RUN, "conv1": frozenset({Pass.FORWARD})}
+    with pytest.raises(ScheduleError, match=r"entry for layer 'conv_1', which is not there in net 'net'; did you mean "
+                                            r"'conv1'"):
+        ops.check_net("net", TRAIN, run)
+    # A test net may lack layers of the training net; what it has must be planned.
+    ops.check_net("net", TEST, {"a": frozenset({Pass.FORWARD})})
+    with pytest.raises(ScheduleError, match=r"conv1: net 'net' runs forward, for which .* no entry"):
+        ops.check_net("net", TEST, run)
+
+
+def test_an_entry_for_a_pass_that_never_runs_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    ops = quick_ops(schedule=PLAN, one="fp32", two="fp32")
+    ops.check_net("net", TRAIN, {**RUN, "a": frozenset({Pass.FORWARD, Pass.GRAD_WEIGHT})})
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "a: plan.json has an entry for grad_input, which never runs in net 'net'"]
+
+
+NET = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 3 dim: 4 dim: 7 dim: 6 } } }
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 2 kernel_size: 3 } }
+layer { name: "b" type: "Deconvolution" bottom: "a" top: "b" convolution_param { num_output: 2 kernel_size: 3 } }
+layer { name: "c" type: "Convolution" bottom: "b" top: "c" param { lr_mult: 0 }
+  convolution_param { num_output: 2 kernel_size: 3 } }
+layer { name: "ip" type: "InnerProduct" bottom: "c" top: "ip" inner_product_param { num_output: 2 } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "t" top: "loss" }
+layer { name: "d" type: "Convolution" bottom: "x" top: "d" convolution_param { num_output: 2 kernel_size: 3 } }
+"""
+
+
+def test_a_net_tells_its_op_set_which_passes_it_runs() -> None:
+    told = []
+
+    class Listening(CpuOps):
+        def check_net(self, net: str, phase: int, passes: Mapping[str, frozenset[Pass]]) -> None:
+            told.append((net, phase, {layer: run for layer, run in passes.items() if run}))
+
+    target = 'layer { name: "t" type: "Input" top: "t" input_param { shape { dim: 3 dim: 2 } } }'
+    net = Net(parse_net(f"name: 'net' {target} {NET}"), TRAIN, ops=Listening())
+    forward, weight, down = Pass.FORWARD, Pass.GRAD_WEIGHT, Pass.GRAD_INPUT
+    expected = {"a": {forward, weight}, "b": {down, weight, forward}, "c": {forward, down}, "d": {forward}}
+    assert told == [("net", TRAIN, expected)]
+    Net(parse_net(f"name: 'net' {target} {NET}"), TEST, ops=Listening())
+    assert told[1:] == [("net", TEST, {"a": {forward}, "b": {down}, "c": {forward}, "d": {forward}})]
+    assert set(net.layer_names) > set(expected)
+
+
+@pytest.mark.opencl
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_passes_on_an_opencl_device(name: str) -> None:
+    """Each engine computes what the others do; what OpenCL computed is on the host when its pass ends."""
+    g = GEOMETRIES[name]
+    plan = Schedule("net", g.batch, (
+        Entry("a", Pass.FORWARD, "opencl"), Entry("a", Pass.GRAD_WEIGHT, "fpga", "one"),
+        Entry("a", Pass.GRAD_INPUT, "opencl"), Entry("b", Pass.FORWARD, "cpu"),
+        Entry("b", Pass.GRAD_WEIGHT, "opencl"), Entry("b", Pass.GRAD_INPUT, "fpga", "one")), source="plan.json")
+    opencl = open_opencl()
+    ops = FpgaOps(CpuOps(), loader(one="fp32"), schedule=plan, open_opencl=lambda: opencl)
+    ops.measure()
+    assert "1 bitstream(s) by plan.json, passes on OpenCL: " in ops.describe()
+    for layer in ("a", "b"):
+        ops.owner = Owner("net", TRAIN, layer)
+        for (truth, k), (result, _) in zip(passes(CpuOps(np.float64), g), passes(ops, g), strict=True):
+            assert_close(result, truth, k)
+    stages = ops.take_stages()
+    assert set(stages["a", "forward"]) == {"write", "kernel", "read", "processor"}
+    assert min(stages["a", "forward"].values()) >= 0 and stages["a", "forward"]["kernel"] > 0
+    assert opencl.take_queue() == {}
+    assert "tiling" in stages["a", "grad_weight"] and set(stages["b", "forward"]) == {"processor"}
+    assert ops.convolution(g).variant == "forward: cpu, grad_weight: opencl, grad_input: one"
+
+
+@pytest.mark.opencl
+def test_what_an_opencl_pass_leaves_is_on_the_host() -> None:
+    opencl = open_opencl()
+    plan = Schedule("net", G.batch, tuple(Entry("a", pass_, "opencl") for pass_ in Pass))
+    ops = FpgaOps(CpuOps(), loader(one="fp32"), schedule=plan, open_opencl=lambda: opencl)
+    ops.owner = Owner("net", TRAIN, "a")
+    x, w, y, dw = (tensor(np.ones(shape)) for shape in (G.x_shape, G.w_shape, G.y_shape, G.w_shape))
+    convolution = ops.convolution(G)
+    for result, run in ((y, lambda: convolution.forward(x, w, None, y)),
+                        (dw, lambda: convolution.grad_weight(x, y, dw)),
+                        (x, lambda: convolution.grad_input(y, w, x))):
+        run()
+        assert result.memory.spaces == {HOST, opencl.space}
+
+
+def test_an_opencl_op_set_is_opened_only_where_the_schedule_has_one() -> None:
+    opened: list[str] = []
+
+    def open_nothing() -> CpuOps:
+        opened.append("opencl")
+        return CpuOps()
+
+    FpgaOps(CpuOps(), loader(one="fp32", two="fp32"), schedule=PLAN, open_opencl=open_nothing)
+    assert opened == []
+    plan = Schedule("net", 1, (Entry("a", Pass.FORWARD, "opencl"),), source="plan.json")
+    FpgaOps(CpuOps(), loader(one="fp32"), schedule=plan, open_opencl=open_nothing)
+    assert opened == ["opencl"]
+    with pytest.raises(UnsupportedError, match=r"plan\.json has passes with engine opencl, and no OpenCL op set"):
+        FpgaOps(CpuOps(), loader(one="fp32"), schedule=plan)
 
 
 def test_a_pass_without_an_entry_is_an_error_when_it_runs() -> None:
@@ -215,8 +352,10 @@ def test_a_schedule_is_for_one_net_and_batch() -> None:
 
 
 def test_a_schedule_names_only_bitstreams_that_there_are() -> None:
-    with pytest.raises(BitstreamError, match="no bitstream 'two'"):
+    with pytest.raises(BitstreamError, match=r"plan\.json: a grad_input: there is no bitstream 'two'"):
         quick_ops(schedule=PLAN, one="fp32")
+    with pytest.raises(BitstreamError, match=r"plan\.json: inner_products: there is no bitstream 'three'"):
+        quick_ops(schedule=dataclasses.replace(PLAN, inner_products="three"), one="fp32", two="fp32")
 
 
 def test_a_schedule_may_place_inner_products() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ from opencl_device import empty, numbers, open_opencl, tensor
 from tile_arrays import QuickArray, quick_ops
 from tolerances import assert_close
 
-from barista.blob import HOST
+from barista.blob import HOST, Tensor
 from barista.errors import DeviceError
 from barista.gemm.engine import StageTimes
 from barista.gemm.shapes import ConvolutionGeometry, GemmShape
 from barista.gemm.tiles import TileSizes
-from barista.ops.base import AxisGeometry, OpSet, Owner
+from barista.ops.base import AxisGeometry, Gemm, OpSet, Owner
 from barista.ops.cpu import CpuOps
 from barista.ops.verify import VerifiedOps
 from barista.precision.formats import number_format
@@ -103,11 +104,50 @@ def test_owner_reports_and_stages_are_those_of_the_op_set_below(caplog: pytest.L
     ops.owner = Owner("net", 0, "conv1")
     assert below.owner.layer == "conv1"
     assert ops.describe() == f"{below.describe()}; each product is compared with the CPU's"
-    assert ops.summary() == below.summary()
+    assert ops.summary() == f"{below.summary()}; Verified: nothing was compared with the CPU"
     with caplog.at_level("INFO", "barista.ops.hosted"):
         kept = ops.broadcast(AxisGeometry(2, 3, 4))
+        ops.gemm(GemmShape(2, 2, 2), False, False)
     assert kept.space is HOST
-    assert caplog.messages == ["broadcast runs on the host: the fpga op set has no kernel for it"]
+    assert caplog.messages == ["gemm runs on the host: inner products were not asked for on the array"]
+
+
+def test_the_summary_counts_what_was_compared_and_names_the_largest_difference() -> None:
+    ops = verified(quick_ops(inner_products=True))
+    for _ in range(2):
+        run(ops, np.random.default_rng(1))
+    found = re.search(r"; Verified: 6 passes of convolutions and 2 other products were compared with the CPU's; the "
+                      r"largest difference was (\S+) % of what is allowed$", ops.summary())
+    assert found is not None
+    assert 0 < float(found[1]) < 100
+    coarse = verified(quick_ops(inner_products=True, quick="dfxp8"))
+    run(coarse, np.random.default_rng(1))
+    assert float(coarse.summary().split("difference was ")[1].split(" ")[0]) > 0
+
+
+def test_a_difference_is_measured_in_what_is_allowed_for_it() -> None:
+    """2 x 3 times 3 x 1: of sums of 3 products the second is off by one part in a million."""
+    a, b = tensor([[1, -2, 0], [0, 0, 0]]), tensor([[1], [-1], [2]])
+    result, exact = empty(2, 1), empty(2, 1)
+
+    class Off(CpuOps):
+        def gemm(self, shape: GemmShape, trans_a: bool, trans_b: bool) -> Gemm:
+            product = super().gemm(shape, trans_a, trans_b)
+            plain = product.run
+
+            def run(a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
+                plain(a, b, c, alpha, beta)
+                c.update(HOST)[0, 0] += 3e-7
+
+            product.run = run  # type: ignore[method-assign]
+            return product
+
+    ops = verified(Off())
+    ops.gemm(GemmShape(2, 1, 3), False, False).run(a, b, result)
+    CpuOps().gemm(GemmShape(2, 1, 3), False, False).run(a, b, exact)
+    off = abs(float(result.read(HOST)[0, 0]) - float(exact.read(HOST)[0, 0]))
+    allowed = 4 * np.finfo(np.float32).eps * 2 * 3  # 4 roundoffs of the sum of magnitudes, times sqrt(3 + 1)
+    assert f"was {100 * off / allowed:.3g} % of what" in ops.summary()
 
 
 @pytest.mark.opencl

@@ -62,7 +62,8 @@ def test_a_figure_that_a_host_lacks() -> None:
     ("[power_w]", "[powr_w]", r"host\.toml: a host has no 'powr_w'; did you mean 'power_w'\?"),
     ("value = 279", "value = -279", r"power_w is -279; give a number above 0"),
     ('name = "gtx_1080ti"', "name = 3", r"name is missing or is no text"),
-    ("[gemm_flops_per_s]", "[memory_bytes_per_s]", r"gemm_flops_per_s must be a table \[gemm_flops_per_s\]"),
+    ("[gemm_flops_per_s]", "[memory_bytes_per_s]",
+     r"gemm_flops_per_s is missing; add a table \[gemm_flops_per_s\] of a value and its source"),
 ])
 def test_a_host_that_cannot_be_read(tmp_path: Path, old: str, new: str, message: str) -> None:
     text = (SHIPPED / "gtx_1080ti.toml").read_text(encoding="utf-8")

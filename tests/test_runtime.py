@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -154,13 +156,48 @@ def test_a_platform_without_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         devices.all_devices()
 
 
+def test_pocl_that_cannot_write_its_cache_says_which_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """PoCL shows no device then; a file stands where the folder would be."""
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(devices.cl, "get_platforms", lambda: [
+        SimpleNamespace(name="Portable Computing Language", get_devices=list)])
+    monkeypatch.setenv("POCL_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DeviceError, match=r"no OpenCL device was found: PoCL cannot write to its cache folder "
+                                          r".*file/cache \(Not a directory\).*set POCL_CACHE_DIR to a folder"):
+        devices.all_devices()
+    monkeypatch.setenv("POCL_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(DeviceError, match=r"no OpenCL device was found \(Portable Computing Language: no device\)"):
+        devices.all_devices()
+
+
+def test_where_pocl_keeps_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/me")
+    monkeypatch.delenv("POCL_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert pocl.cache_folder() == Path("/me/.cache/pocl/kcache")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert pocl.cache_folder() == Path("/cache/pocl/kcache")
+    monkeypatch.setenv("POCL_CACHE_DIR", "/own")
+    assert pocl.cache_folder() == Path("/own")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses /proc, where nobody can write")
+def test_the_real_pocl_shows_no_device_without_its_cache() -> None:
+    code = "from barista.runtime import devices\ntry:\n    devices.all_devices()\nexcept Exception as e:\n    print(e)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                         env={**os.environ, "POCL_CACHE_DIR": "/proc/none"})
+    if not run.stdout:
+        pytest.skip("another platform has a device")
+    assert "PoCL cannot write to its cache folder /proc/none" in run.stdout
+
+
 def test_without_pyopencl_the_extra_is_named() -> None:
     code = ("import sys; sys.modules['pyopencl'] = None\n"
             "from barista.compose import make_ops\nmake_ops('opencl')")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert ("MissingExtraError: the OpenCL backend needs the package 'pyopencl', which is not installed; "
-            "run: pip install 'barista-caffe[opencl]'") in run.stderr
+    assert ("MissingExtraError: OpenCL, on which the backends opencl and fpga stand, needs the package 'pyopencl', "
+            "which is not installed; run: pip install 'barista-caffe[opencl]'") in run.stderr
 
 
 def test_pocl_threads_are_pinned_before_it_loads() -> None:

@@ -13,7 +13,8 @@ from barista.gemm.shapes import Pass
 from barista.schedule import Entry, Schedule
 
 PLAN = Schedule("LeNet", 64, (Entry("conv1", Pass.FORWARD, "fpga", "small"), Entry("conv1", Pass.GRAD_WEIGHT, "cpu"),
-                              Entry("conv2", Pass.FORWARD, "fpga", "large")), inner_products="small")
+                              Entry("conv2", Pass.FORWARD, "fpga", "large"),
+                              Entry("conv2", Pass.GRAD_WEIGHT, "opencl")), inner_products="small")
 
 
 def changed(**fields: Any) -> dict[str, Any]:
@@ -41,11 +42,19 @@ def test_the_file_is_for_people_too(tmp_path: Path) -> None:
     assert ('    {"layer": "conv1", "pass": "forward", "engine": "fpga", "bitstream": "small", "im2col": "host"},'
             in lines)
     assert '    {"layer": "conv1", "pass": "grad_weight", "engine": "cpu"},' in lines
+    assert '    {"layer": "conv2", "pass": "grad_weight", "engine": "opencl", "im2col": "device"}' in lines
     assert json.loads("\n".join(lines)) == PLAN.to_json()
 
 
 def test_inner_products_may_be_left_out() -> None:
     assert Schedule.from_json(changed(inner_products=None)).inner_products == ""
+
+
+def test_im2col_goes_with_the_engine() -> None:
+    assert [e.im2col for e in PLAN.entries] == ["host", "host", "host", "device"]
+    assert Schedule.from_json(entry(im2col=None)).entries == (Entry("conv1", Pass.FORWARD, "fpga", "small", "host"),)
+    found = Schedule.from_json(entry(engine="opencl", bitstream=None)).entries
+    assert found == (Entry("conv1", Pass.FORWARD, "opencl", im2col="device"),)
 
 
 def test_the_entries_of_a_layer() -> None:
@@ -77,10 +86,12 @@ def test_another_net_or_batch_is_refused() -> None:
     (entry(layer=None), r"entry 0: the field layer is missing"),
     (entry(layer=1), r"entry 0: layer 1 is no text"),
     (entry(**{"pass": "foward"}), r"entry 0: pass 'foward' is not known; did you mean 'forward'"),
-    (entry(engine="gpu"), r"entry 0: conv1 forward: engine 'gpu' is not known; choose one of cpu, fpga"),
-    (entry(engine="cpu"), r"engine cpu takes none; got engine 'cpu' and bitstream 'small'"),
+    (entry(engine="gpu"), r"entry 0: conv1 forward: engine 'gpu' is not known; choose one of cpu, opencl, fpga"),
+    (entry(engine="cpu"), r"others take none; got engine 'cpu' and bitstream 'small'"),
+    (entry(engine="opencl"), r"others take none; got engine 'opencl' and bitstream 'small'"),
     (entry(bitstream=None), r"engine fpga takes the name of a bitstream"),
-    (entry(im2col="device"), r"im2col 'device' is not known; choose one of host"),
+    (entry(im2col="device"), r"im2col 'device' does not go with engine fpga, which unrolls columns on the host; give"),
+    (entry(engine="opencl", bitstream=None, im2col="host"), r"unrolls columns on the device; give 'device' or leave"),
     (changed(entries=PLAN.to_json()["entries"][:1] * 2), r"two entries for conv1 forward")])
 def test_what_is_no_schedule(data: Any, message: str) -> None:
     with pytest.raises(ScheduleError, match=message):

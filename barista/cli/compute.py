@@ -103,9 +103,11 @@ def _warn(args: argparse.Namespace, backend: str, solver: SolverParameter | None
         logger.warning("%s: the numbers are CUDA's and are not followed; `barista device_query` lists what can "
                        "compute here, --backend and --device choose it", number)
     if args.device is not None and backend == "cpu":
-        logger.warning("--device %s has no effect on the CPU; give --backend opencl with it", args.device)
+        logger.warning("--device %s has no effect on the backend cpu; give --backend opencl or fpga with it",
+                       args.device)
     if args.verify_gemm and backend == "cpu":
-        logger.warning("--verify-gemm has no effect on the CPU, which the others are compared with")
+        logger.warning("--verify-gemm has no effect on the backend cpu, with which the others are compared; give "
+                       "--backend opencl or fpga with it")
     if backend != "fpga":
         for name, value in (("bitstream", args.bitstream), ("schedule", args.schedule),
                             ("inner-products", args.inner_products)):

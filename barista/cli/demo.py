@@ -19,7 +19,7 @@ from ..proto.caffe_pb2 import TEST
 from ..resources import find
 from ..solvers import SignalHandler, get_solver
 from .arguments import Parser, add_compute
-from .compute import open_ops
+from .compute import close_ops, open_ops
 from .test import report
 from .train import solve
 
@@ -85,6 +85,7 @@ def train(args: argparse.Namespace) -> tuple[str, float]:
         averages = report(net, TEST_BATCHES, args.quiet)
     finally:
         net.close()
+    close_ops(ops)
     if "accuracy" not in averages:
         raise NetError(f"{os.path.abspath('train_val.prototxt')} has no output 'accuracy' any more; move the "
                        "folder away to start the demo anew, or use `barista train` on it")

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 from .. import __version__
 from ..compose import make_ops
 from ..errors import DeviceError, MissingExtraError
-from .arguments import Parser, add_ignored, warn_ignored
+from .arguments import Parser, UsageError, add_ignored, warn_ignored
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ DESCRIPTION = """List the processor and the OpenCL devices that Barista finds, w
 matter in a report of a fault."""
 
 EXAMPLES = """  barista device_query
-  barista device_query --gpu 0"""
+  barista device_query --device 0"""
 
 MEBIBYTE = 2**20
 
@@ -32,12 +32,16 @@ def add_arguments(parser: Parser) -> None:
     """Declare the options."""
     parser.add_argument("--gpu", default="", metavar="IDS",
                         help="numbers of the OpenCL devices to list, separated by ',', or all (the default)")
+    parser.add_argument("--device", default=None, metavar="ID",
+                        help="list one OpenCL device alone: its number, or part of its name")
     add_ignored(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """List everything."""
     warn_ignored("device_query", args)
+    if args.gpu and args.device is not None:
+        raise UsageError("give --gpu or --device, not both")
     logger.info("Querying GPUs %s", args.gpu, extra={"origin": "caffe.cpp:138"})
     for line in host_lines():
         logger.info("%s", line)
@@ -47,15 +51,17 @@ def run(args: argparse.Namespace) -> None:
         devices = runtime.all_devices()
         reasons = list(verdicts(devices))
         failed = runtime.survey().failed
+        numbers = chosen(args.gpu, len(devices)) if args.device is None else [
+            devices.index(runtime.select(args.device).device)]
     except (DeviceError, MissingExtraError) as none:
-        if args.gpu not in ("", "all"):
+        if args.gpu not in ("", "all") or args.device is not None:
             raise
         logger.info("OpenCL: %s", none)
         return
     logger.info("OpenCL: %d device(s)", len(devices))
     for line in failed:
         logger.info("OpenCL platform %s", line)
-    for number in chosen(args.gpu, len(devices)):
+    for number in numbers:
         for line in device_lines(number, devices[number], reasons[number]):
             logger.info("%s", line)
 

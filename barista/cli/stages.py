@@ -11,13 +11,16 @@ from ..ops.base import StageSeconds
 # Order of the columns. `processor` is a whole pass there, or what it does beside a device: enqueuing, waiting.
 ORDER = ("loading", "im2col", "tiling", "write", "kernel", "read", "untiling", "processor")
 TITLES = {"write": "host to device", "read": "device to host"}
+# What a layer does in one direction beside the passes that its op set measures.
+REST = {"forward": "forward rest", "backward": "backward rest"}
 
 
 class Stages:
     """Times layers of a net, pass by pass, and what they spend in which stage.
 
-    Where the op set measures its stages itself, these count.  On another device the stages are what its queue
-    spent copying to it and from it and in kernels; on the processor there is one.
+    Where the op set measures its stages itself, these count, and what the layer does beside them (biases, copies) has
+    a row of its own on the processor, so that a layer's rows add up to its time.  On another device the stages are what
+    its queue spent copying to it and from it and in kernels; on the processor there is one.
     """
 
     def __init__(self, net: Net) -> None:
@@ -41,9 +44,9 @@ class Stages:
         ops.finish()
         lapse_s = time.perf_counter() - start
         measured, queue = self._take()
-        if not measured:
-            rest_s = max(lapse_s - sum(queue.values()), 0.0)
-            measured = {(self._net.layer_names[layer], direction): {**queue, "processor": rest_s}}
+        measured_s = sum(seconds for stages in measured.values() for seconds in stages.values())
+        row = (self._net.layer_names[layer], REST[direction] if measured else direction)
+        measured[row] = {**queue, "processor": max(lapse_s - measured_s - sum(queue.values()), 0.0)}
         for key, stages in measured.items():
             total = self._seconds.setdefault(key, {})
             for stage, seconds in stages.items():
@@ -61,12 +64,16 @@ class Stages:
 
 
 def table(stages: StageSeconds) -> Iterator[str]:
-    """The stages in milliseconds, a line for each layer and pass, aligned."""
+    """The stages in milliseconds, a line for each layer and pass, aligned; then each stage's total and its share."""
     columns = present(stages)
+    totals = {stage: sum(seconds.get(stage, 0.0) for seconds in stages.values()) for stage in columns}
+    whole_s = sum(totals.values())
     rows = [["layer", "pass", *(TITLES.get(stage, stage) for stage in columns), "sum"]]
     rows += [[layer, pass_, *(f"{1e3 * seconds.get(stage, 0.0):.4g}" if stage in seconds else "-"
                               for stage in columns), f"{1e3 * sum(seconds.values()):.4g}"]
-             for (layer, pass_), seconds in stages.items()]
+             for (layer, pass_), seconds in [*stages.items(), (("total", ""), totals)]]
+    rows.append(["share", "", *(f"{100 * seconds / whole_s if whole_s else 0:.1f} %"
+                                for seconds in [*totals.values(), whole_s])])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     yield "Average time of each layer and pass by stage, in ms (stages that overlap are each counted in full):"
     for row in rows:

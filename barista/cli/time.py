@@ -31,7 +31,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--phase", default="TRAIN", type=str.upper, choices=("TRAIN", "TEST"),
                         help="phase of the network's state (default TRAIN)")
     parser.add_argument("--plot", default=None, metavar="FILE",
-                        help="draw the stages of each layer and pass as a bar chart into this file (.png, .svg, .pdf)")
+                        help="draw the stages of each layer and pass as a bar chart into this file (.png, .svg, .pdf); "
+                             "needs the extra `plot`")
     add_network(parser)
     add_compute(parser)
     add_ignored(parser)
@@ -40,6 +41,10 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure one network."""
     warn_ignored("time", args)
+    if args.plot is not None:
+        from .plot import require_plot
+
+        require_plot(args.plot)
     ops = open_ops(args, "caffe.cpp:343")
     net = open_net(args, ops)
     try:

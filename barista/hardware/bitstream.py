@@ -10,8 +10,8 @@ from pathlib import Path
 from ..errors import BitstreamError
 from ..gemm.tiles import TileSizes
 from ..precision.formats import number_format
-from .board import Board, load_board
-from .manifest import KERNELS, Manifest, check_build, from_json
+from .board import Board
+from .manifest import KERNELS, OTHER, SCHEDULE, Manifest, check_build, from_json, recognise
 from .resources import array_resources
 
 SUFFIX = ".json"
@@ -47,33 +47,54 @@ class Bitstream:
 
         Raises
         ------
-        BitstreamError : it is missing, truncated, or not the one of the manifest
+        BitstreamError : it is missing, truncated, not the one of the manifest, or cannot be read
         """
         self.require_binary()
-        content = self.binary_path.read_bytes()
-        size, wanted = len(content), self.manifest.size_bytes
-        found = hashlib.sha256(content).hexdigest()
-        if size != wanted or found != self.manifest.sha256:
-            raise BitstreamError(f"{self.binary_path} is not the binary of its manifest: {size} bytes with sha256 "
-                                 f"{found[:12]}..., where {wanted} bytes with {self.manifest.sha256[:12]}... are "
-                                 "expected; build the bitstream again")
+        content = _read(self.binary_path)
+        found = _sha256(content)
+        if found != self.manifest.sha256:
+            raise BitstreamError(f"{self.binary_path} is not the binary of its manifest: its sha256 is {found[:12]}"
+                                 f"..., not {self.manifest.sha256[:12]}...; copy it again, or build or import the "
+                                 "bitstream again")
         return content
 
+    def damage(self) -> str:
+        """What is wrong with the binary as far as its size tells, or '': such as ``missing``."""
+        wanted = self.manifest.size_bytes
+        try:
+            size = self.binary_path.stat().st_size
+        except FileNotFoundError:
+            return "missing"
+        if size == wanted:
+            return ""
+        if size < wanted:
+            return f"truncated: it has {size} of {wanted} bytes"
+        return f"not the one of the manifest: it has {size} bytes instead of {wanted}"
+
     def require_binary(self) -> None:
-        """Refuse a binary that is missing or cut off, without reading it: what can be said before training starts.
+        """Refuse a binary that is missing or of another size, without reading it: what can be said before training.
 
         Raises
         ------
         BitstreamError : it is
         """
-        try:
-            size = self.binary_path.stat().st_size
-        except FileNotFoundError:
-            raise BitstreamError(f"{self.path}: its binary {self.manifest.binary} is not beside it; copy both files "
-                                 "or build the bitstream again") from None
-        if size < self.manifest.size_bytes:
-            raise BitstreamError(f"{self.binary_path} is truncated: it has {size} of {self.manifest.size_bytes} bytes; "
-                                 "copy it again or build the bitstream again")
+        damage = self.damage()
+        if damage == "missing":
+            name, twin = self.manifest.binary, self._renamed()
+            raise BitstreamError(f"{self.path}: its binary {name} is not beside it" + (
+                f" under this name, but as {twin.name}: rename that to {name}" if twin is not None else
+                "; copy both files, or build or import the bitstream again"))
+        if damage:
+            raise BitstreamError(f"{self.binary_path} is {damage}; copy it again, or build or import the bitstream "
+                                 "again")
+
+    def _renamed(self) -> Path | None:
+        """The file beside the manifest that is its binary under another name."""
+        for path in sorted(self.path.parent.iterdir()):
+            if path.is_file() and path.stat().st_size == self.manifest.size_bytes \
+                    and _sha256(_read(path)) == self.manifest.sha256:
+                return path
+        return None
 
     def require_board(self, board: str) -> None:
         """Refuse to run on another board.
@@ -82,8 +103,8 @@ class Bitstream:
         ------
         BitstreamError : the bitstream is for another one
         """
-        if self.manifest.board != board:
-            raise BitstreamError(f"{self.path} is for the board {self.manifest.board}, not for {board}; "
+        if self.manifest.board.name != board:
+            raise BitstreamError(f"{self.path} is for the board {self.manifest.board.name}, not for {board}; "
                                  f"build it for {board}, or choose another bitstream")
 
     def verify(self) -> None:
@@ -92,9 +113,7 @@ class Bitstream:
         Raises
         ------
         BitstreamError : the binary is not what the manifest says
-        UnsupportedError : its board is not known
         """
-        load_board(self.manifest.board)
         self.binary()
 
 
@@ -107,20 +126,57 @@ def load(path: str | Path) -> Bitstream:
 
     Raises
     ------
-    BitstreamError : there is none, or it cannot be read
+    BitstreamError : there is none, it cannot be read, or it is something else
     """
-    manifest = Path(path)
-    if manifest.suffix != SUFFIX:
-        manifest = manifest.with_suffix(SUFFIX)
+    given = Path(path)
+    if given.is_dir():
+        raise BitstreamError(f"{path} is a folder; give one bitstream in it, which `barista bitstream list {path}` "
+                             "names")
+    manifest = given if given.suffix == SUFFIX else given.with_suffix(SUFFIX)
+    if not manifest.exists():
+        raise BitstreamError(f"{path}: there is no manifest {manifest}; {_whereabouts(given)}")
+    if look(manifest) == SCHEDULE:
+        raise BitstreamError(f"{manifest} is a schedule, no manifest of a bitstream; give it with --schedule, and the "
+                             "folder of its bitstreams with --bitstream")
     try:
-        text = manifest.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BitstreamError(f"{path}: there is no manifest {manifest}; `barista bitstream build` makes a bitstream, "
-                             "`barista bitstream import` writes the manifest of an .xclbin") from None
+        text = _read(manifest).decode("utf-8")
     except UnicodeDecodeError:
         raise BitstreamError(f"{manifest}: not a manifest: it is not text; give the manifest or the binary of a "
                              "bitstream") from None
     return Bitstream(manifest, from_json(text, str(manifest)))
+
+
+def look(path: Path) -> str:
+    """Say what a JSON file is, see `manifest.recognise`.
+
+    Raises
+    ------
+    BitstreamError : it cannot be read
+    """
+    if path.is_dir():
+        return OTHER
+    return recognise(_read(path).decode("utf-8", errors="replace"))
+
+
+def _whereabouts(binary: Path) -> str:
+    """Where the manifest of a binary is that has another name, or where manifests come from."""
+    if binary.is_file():
+        found = _sha256(_read(binary)).encode()
+        for path in sorted(binary.parent.glob(f"*{SUFFIX}")):
+            if path.is_file() and found in _read(path):
+                return f"{path} is its manifest, under another name: give that, or rename one after the other"
+    return "`barista bitstream build` makes a bitstream, `barista bitstream import` writes the manifest of an .xclbin"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BitstreamError(f"{path} cannot be read: {error.strerror}; see to its rights or copy it again") from None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def standard_name(tiles: TileSizes, precision: str, engine: str, board: str) -> str:
@@ -145,18 +201,21 @@ def write(folder: str | Path, binary: bytes, tiles: TileSizes, precision: str, b
     Raises
     ------
     UnsupportedError : tiles, engine or precision that no kernel is built for
-    BitstreamError : the binary is empty
+    BitstreamError : the binary is empty, or the folder takes no files
     """
     check_build(tiles, engine)
     if not binary:
         raise BitstreamError(f"a bitstream {tiles} {precision} for {board.name}: the binary is empty; build it again")
     name = standard_name(tiles, precision, engine, board.name)
-    manifest = Manifest(tiles, precision, engine, board.name, kernel or KERNELS[engine], clock_hz or board.clock_hz,
+    manifest = Manifest(tiles, precision, engine, board.summary, kernel or KERNELS[engine], clock_hz or board.clock_hz,
                         array_resources(tiles, number_format(precision)), device, dict(tools or {}), name + suffix,
-                        len(binary), hashlib.sha256(binary).hexdigest())
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / manifest.binary).write_bytes(binary)
-    path = folder / (name + SUFFIX)
-    path.write_text(manifest.to_json(), encoding="utf-8")
+                        len(binary), _sha256(binary))
+    path = Path(folder) / (name + SUFFIX)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(manifest.binary).write_bytes(binary)
+        path.write_text(manifest.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise BitstreamError(f"{path}: the bitstream cannot be written ({error.strerror}); free some space, or choose "
+                             "another folder with --out") from error
     return Bitstream(path, manifest)

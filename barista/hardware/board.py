@@ -23,17 +23,38 @@ _FORM = Form(
 
 
 @dataclasses.dataclass(frozen=True)
-class Board:
-    """A card, or what stands in for one.  A figure that is None is not known: ask for it with `need`.
+class BoardSummary:
+    """What manifests keep of a board, so that who uses a bitstream never needs the board's file.
 
     Parameters
     ----------
     name : as manifests and the command line say it
     description : one line
-    part : the vendor's number of the device, ``none`` where there is none
     platform : part of the name of its OpenCL platform, ``any`` for an emulation
     dsp : multiplier blocks
     bram_bits : on-chip block memory
+    """
+
+    name: str
+    description: str
+    platform: str
+    dsp: int
+    bram_bits: int
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether bitstreams for it are built from the OpenCL kernels, for any device."""
+        return self.platform == "any"
+
+
+@dataclasses.dataclass(frozen=True)
+class Board(BoardSummary):
+    """A card, or what stands in for one.  A figure that is None is not known: ask for it with `need`.
+
+    Parameters
+    ----------
+    name, description, platform, dsp, bram_bits : see `BoardSummary`
+    part : the vendor's number of the device, ``none`` where there is none
     clock_hz : clock that designs reach on it
     pcie_bytes_per_s : rate of the host link, in its slower direction
     dram_bytes_per_s : rate of the card's own memory, as far as a design at this clock can draw it
@@ -50,12 +71,7 @@ class Board:
     tiling_bytes_per_s, untiling_bytes_per_s : rates at which its host cuts matrices into tiles and joins them again
     """
 
-    name: str
-    description: str
     part: str
-    platform: str
-    dsp: int
-    bram_bits: int
     clock_hz: float
     pcie_bytes_per_s: float
     dram_bytes_per_s: float
@@ -76,9 +92,9 @@ class Board:
     untiling_bytes_per_s: float | None = None
 
     @property
-    def is_emulated(self) -> bool:
-        """Whether bitstreams for it are built from the OpenCL kernels, for any device."""
-        return self.platform == "any"
+    def summary(self) -> BoardSummary:
+        """What manifests keep of it."""
+        return BoardSummary(self.name, self.description, self.platform, self.dsp, self.bram_bits)
 
     def need(self, figure: str, who: str) -> float:
         """Return a figure that somebody cannot do without.

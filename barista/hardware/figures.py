@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import UnsupportedError, nearest
+
+# Names of boards and hosts.
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +78,17 @@ class Form:
         for name in self.texts:
             if not isinstance(table.get(name), str):
                 raise UnsupportedError(f"{path}: {name} is missing or is no text; write {name} = \"...\"")
+        if not _NAME.fullmatch(table["name"]):
+            raise UnsupportedError(f"{path}: the name {table['name']!r} becomes part of file names; use letters, "
+                                   "digits, _ and - alone")
         present = [name for name in self.figures if name in table or name in self.required]
         read = {name: self._figure(path, name, table.get(name)) for name in present}
         return {**{name: table[name] for name in self.texts}, **{name: value for name, (value, _) in read.items()},
                 "sources": {name: source for name, (_, source) in read.items()}}
 
     def _figure(self, path: Path, name: str, figure: Any) -> tuple[float, str]:
+        if figure is None:
+            raise UnsupportedError(f"{path}: {name} is missing; add a table [{name}] of a value and its source")
         if not isinstance(figure, dict) or set(figure) != {"value", "source"}:
             raise UnsupportedError(f"{path}: {name} must be a table [{name}] of a value and its source")
         value, source = figure["value"], figure["source"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from ..errors import BitstreamError, nearest
-from .bitstream import SUFFIX, Bitstream, load
+from .bitstream import SUFFIX, Bitstream, load, look
+from .manifest import OTHER, SCHEDULE
+
+log = logging.getLogger(__name__)
 
 
 class Library:
     """The bitstreams of one folder, by name.
+
+    Schedules may lie among them; other JSON files are passed over with a warning.
 
     Parameters
     ----------
@@ -27,7 +33,7 @@ class Library:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if self.folder.is_dir():
-            found = [load(path) for path in sorted(self.folder.glob(f"*{SUFFIX}"))]
+            found = [load(path) for path in sorted(self.folder.glob(f"*{SUFFIX}")) if _is_manifest(path)]
             if not found:
                 raise BitstreamError(f"{folder} holds no bitstream; build one: "
                                      f"`barista bitstream build --out {folder}`")
@@ -50,3 +56,11 @@ class Library:
         except KeyError:
             hint = nearest(name, self.bitstreams) or f"it holds {', '.join(self.bitstreams)}"
             raise BitstreamError(f"{self.folder} holds no bitstream {name!r}; {hint}") from None
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether a file of a folder is a manifest, or was one before it was damaged."""
+    seen = look(path)
+    if seen == OTHER:
+        log.warning("%s is no manifest of a bitstream; it is passed over", path)
+    return seen not in (OTHER, SCHEDULE)

@@ -1,20 +1,32 @@
-"""Manifests: what a bitstream is, as JSON beside its binary."""
+"""Manifests: what a bitstream is, as JSON beside its binary.
+
+A manifest vouches for its binary: tile sizes and number format decide how much memory a kernel reads and writes.
+Its checksum therefore covers what it says, so that one changed by hand is refused.  That guards against mistakes,
+not against forgery.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import BaristaError, BitstreamError, UnsupportedError, nearest
+from ..errors import BitstreamError, UnsupportedError, nearest
 from ..gemm.tiles import TileSizes
 from ..precision.formats import NumberFormat, number_format
+from .board import BoardSummary, load_board
 from .resources import Resources
 
-VERSION = 1
+# Version 1 had no checksum, and of its board only the name.
+VERSION = 2
+VERSIONS = (1, 2)
 KIND = "gemm"
+# What a JSON file beside bitstreams can be, see `recognise`.
+MANIFEST, SCHEDULE, OTHER = "manifest", "schedule", "other"
 # Kernel of each engine: `array` is the mesh, step by step; `fast` gives its products at a CPU's full speed.
 KERNELS = {"array": "semi_systolic", "fast": "tile_gemm"}
 # Tr, Tc and Tp that the kernels declare as legal: the mesh lives in the private memory of one work-item, which on
@@ -29,11 +41,11 @@ class Manifest:
     Parameters
     ----------
     tiles, precision, engine : tile sizes, name of the number format, one of `KERNELS`
-    board : name of the board that it is for
+    board : the board that it is for
     kernel : name of the kernel in the binary
     clock_hz : clock of the design; for an emulation that of the board it stands in for
     resources : what the design takes of the board
-    device : which OpenCL device the binary is for; empty where the board's name says it
+    device : which OpenCL device the binary is for; empty where the board says it
     tools : what built it, name to version
     binary : file name of the binary, in the same folder
     size_bytes, sha256 : of the binary
@@ -42,7 +54,7 @@ class Manifest:
     tiles: TileSizes
     precision: str
     engine: str
-    board: str
+    board: BoardSummary
     kernel: str
     clock_hz: float
     resources: Resources
@@ -60,8 +72,21 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest's text."""
         t = self.tiles
-        return json.dumps({"version": VERSION, "kind": KIND, **dataclasses.asdict(self), "tiles": [t.tr, t.tc, t.tp],
-                           "tools": dict(self.tools)}, indent=2) + "\n"
+        fields = {"version": VERSION, "kind": KIND, **dataclasses.asdict(self), "tiles": [t.tr, t.tc, t.tp]}
+        return json.dumps({**fields, "checksum": _checksum(fields)}, indent=2) + "\n"
+
+
+def recognise(text: str) -> str:
+    """Say what a JSON file is by its look: `MANIFEST`, also of a damaged one, `SCHEDULE` or `OTHER`."""
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError:
+        return MANIFEST if '"kind"' in text else OTHER
+    if not isinstance(fields, dict):
+        return OTHER
+    if "kind" in fields:
+        return MANIFEST
+    return SCHEDULE if {"net", "batch", "entries"} <= set(fields) else OTHER
 
 
 def from_json(text: str, where: str) -> Manifest:
@@ -73,7 +98,8 @@ def from_json(text: str, where: str) -> Manifest:
 
     Raises
     ------
-    BitstreamError : not JSON, another version or kind, or fields that are missing, unknown or senseless
+    BitstreamError : not JSON, another version or kind, fields that are missing, unknown or senseless, a board that is
+        not known where only its name is given, or contents that were changed after they were written
     """
     try:
         fields: Any = json.loads(text)
@@ -82,26 +108,22 @@ def from_json(text: str, where: str) -> Manifest:
                              ) from None
     if not isinstance(fields, dict):
         raise BitstreamError(f"{where}: not a manifest: a JSON object is expected, this is a {type(fields).__name__}")
-    for name, wanted in (("version", VERSION), ("kind", KIND)):
-        if fields.get(name) != wanted:
-            raise BitstreamError(f"{where}: {name} is {fields.get(name)!r}; this Barista reads {name} {wanted!r}")
-        del fields[name]
-    known = [field.name for field in dataclasses.fields(Manifest)]
-    for name in fields:
-        if name not in known:
-            hint = nearest(name, known) or f"it has {', '.join(known)}"
-            raise BitstreamError(f"{where}: a manifest has no field {name!r}; {hint}")
-    for name in known:
-        if name not in fields:
-            raise BitstreamError(f"{where}: the field {name!r} is missing; build the bitstream again")
-    for name in ("precision", "engine", "board", "kernel", "device", "binary", "sha256"):
+    for name, readable in (("kind", (KIND,)), ("version", VERSIONS)):
+        if fields.get(name) not in readable:
+            raise BitstreamError(f"{where}: {name} is {fields.get(name)!r}; this Barista reads {name} "
+                                 f"{' and '.join(map(repr, readable))}; build or import the bitstream again")
+    _require_fields(fields, where)
+    checksum, expected = fields.pop("checksum", None), _checksum(fields)
+    version = fields.pop("version")
+    del fields["kind"]
+    for name in ("precision", "engine", "kernel", "device", "binary", "sha256"):
         _require(isinstance(fields[name], str), where, name, fields[name], "a text")
     _require(_counts(fields["tiles"], 3), where, "tiles", fields["tiles"], "three sizes Tr, Tc, Tp")
     resources = fields["resources"]
     _require(isinstance(resources, dict) and sorted(resources) == ["bram_bits", "dsp"]
              and _counts(list(resources.values()), 2, 0), where, "resources", resources, "counts of dsp and bram_bits")
     _require(_counts([fields["size_bytes"]], 1), where, "size_bytes", fields["size_bytes"], "a count of bytes")
-    _require(_number(fields["clock_hz"]), where, "clock_hz", fields["clock_hz"], "a number above 0")
+    _require(_is_rate(fields["clock_hz"]), where, "clock_hz", fields["clock_hz"], "a number above 0")
     _require(isinstance(fields["tools"], dict)
              and all(isinstance(text, str) for pair in fields["tools"].items() for text in pair),
              where, "tools", fields["tools"], "names with versions")
@@ -113,9 +135,54 @@ def from_json(text: str, where: str) -> Manifest:
         tiles = TileSizes(*fields.pop("tiles"))
         check_build(tiles, fields["engine"])
         number_format(fields["precision"])
-    except BaristaError as error:
+        board = _board(fields["board"], version, where)
+    except UnsupportedError as error:
         raise BitstreamError(f"{where}: {error}") from None
-    return Manifest(**{**fields, "tiles": tiles, "resources": Resources(**resources)})
+    if version > 1 and checksum != expected:
+        raise BitstreamError(f"{where} was edited by hand: its checksum does not fit its contents, and a binary "
+                             "stays what it was built as; undo the edit, or build or import the bitstream again")
+    return Manifest(**{**fields, "tiles": tiles, "resources": Resources(**resources), "board": board})
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a manifest says but the binary's file name, which may follow a renamed file."""
+    said = {name: value for name, value in fields.items() if name != "binary"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _require_fields(fields: Mapping[str, Any], where: str) -> None:
+    """Refuse fields that are unknown or missing."""
+    known = ["version", "kind", *(field.name for field in dataclasses.fields(Manifest))]
+    if fields["version"] > 1:
+        known.append("checksum")
+    for name in fields:
+        if name not in known:
+            hint = nearest(name, known) or f"it has {', '.join(known)}"
+            raise BitstreamError(f"{where}: a manifest has no field {name!r}; {hint}")
+    for name in known:
+        if name not in fields:
+            raise BitstreamError(f"{where}: the field {name!r} is missing; build or import the bitstream again")
+
+
+def _board(said: Any, version: int, where: str) -> BoardSummary:
+    """The board of a manifest; version 1 names one that ships.
+
+    Raises
+    ------
+    UnsupportedError : no such board
+    """
+    if version == 1:
+        _require(isinstance(said, str), where, "board", said, "a text")
+        try:
+            return load_board(said).summary
+        except UnsupportedError:
+            raise UnsupportedError(f"its board {said!r} does not ship, and manifests of version 1 have nothing but its "
+                                   "name; import the bitstream again with --board FILE.toml") from None
+    names = [field.name for field in dataclasses.fields(BoardSummary)]
+    _require(isinstance(said, dict) and sorted(said) == sorted(names)
+             and all(isinstance(said[name], str) for name in ("name", "description", "platform"))
+             and _counts([said["dsp"], said["bram_bits"]], 2), where, "board", said, ", ".join(names))
+    return BoardSummary(**said)
 
 
 def check_build(tiles: TileSizes, engine: str) -> None:
@@ -137,7 +204,8 @@ def check_build(tiles: TileSizes, engine: str) -> None:
 
 def _require(right: bool, where: str, name: str, value: object, expected: str) -> None:
     if not right:
-        raise BitstreamError(f"{where}: {name} is {value!r}, where {expected} is expected; build the bitstream again")
+        raise BitstreamError(f"{where}: {name} is {value!r}, where {expected} is expected; build or import the "
+                             "bitstream again")
 
 
 def _counts(values: Any, length: int, least: int = 1) -> bool:
@@ -145,5 +213,5 @@ def _counts(values: Any, length: int, least: int = 1) -> bool:
             and all(isinstance(value, int) and not isinstance(value, bool) and value >= least for value in values))
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

@@ -26,6 +26,12 @@ class Resources:
     dsp: int
     bram_bits: int
 
+    def exceeding(self, dsp: int, bram_bits: int) -> list[tuple[str, int, int]]:
+        """What there is too little of on a board of `dsp` blocks and `bram_bits`: what, how many, of how many."""
+        return [(what, count, held) for what, count, held in (("DSP blocks", self.dsp, dsp),
+                                                              ("bits of BRAM", self.bram_bits, bram_bits))
+                if count > held]
+
 
 def array_resources(tiles: TileSizes, fmt: NumberFormat) -> Resources:
     """Return what a semi-systolic array of Tr x Tc elements takes."""

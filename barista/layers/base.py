@@ -23,6 +23,7 @@ import numpy as np
 from ..blob import HOST, Blob, Tensor
 from ..errors import NetError, ShapeError, UnsupportedError, nearest
 from ..fillers import fill
+from ..gemm.shapes import Pass
 from ..ops.base import OpSet
 from ..proto.blobs import blob_to_array, significant
 from ..proto.caffe_pb2 import FillerParameter, LayerParameter
@@ -102,6 +103,16 @@ class Layer:
     def allow_force_backward(self, index: int) -> bool:
         """Whether force_backward may ask for the gradient of bottom `index`."""
         return True
+
+    def passes(self, backward: bool, propagate_down: Sequence[bool]) -> frozenset[Pass]:
+        """The passes of a convolution that the layer runs; none unless it is one.
+
+        Parameters
+        ----------
+        backward : whether its backward pass runs at all
+        propagate_down : for which bottoms it runs
+        """
+        return frozenset()
 
     def close(self) -> None:
         """Release threads and files; the layer is not used again."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..blob import Blob
 from ..errors import NetError
-from ..gemm.shapes import ConvolutionGeometry, Shape
+from ..gemm.shapes import ConvolutionGeometry, Pass, Shape
 from ..ops.base import AxisGeometry
 from .base import Bottoms, Count, Layer, Tops, register
 
@@ -25,6 +25,8 @@ class _BaseConvolution(Layer):
     tops = Count(1)
     equal_bottoms_and_tops = True
     transposed: ClassVar[bool]
+    # Passes of the convolution that are the layer's forward pass and its gradient of a bottom.
+    passes_of_layer: ClassVar[tuple[Pass, Pass]]
 
     def setup(self, bottom: Bottoms, top: Tops) -> None:
         param = self.param.convolution_param
@@ -93,6 +95,15 @@ class _BaseConvolution(Layer):
         self._convolution = self.ops.convolution(geometry)
         self._bias = self.ops.broadcast(AxisGeometry.of(top[0].shape, self._axis)) if self.bias is not None else None
 
+    def passes(self, backward: bool, propagate_down: Sequence[bool]) -> frozenset[Pass]:
+        forward, grad_input = self.passes_of_layer
+        run = {forward}
+        if backward and self.param_propagate_down[0]:
+            run.add(Pass.GRAD_WEIGHT)
+        if backward and any(propagate_down):
+            run.add(grad_input)
+        return frozenset(run)
+
     def _geometry(self, batch: int, spatial: Shape) -> ConvolutionGeometry:
         raise NotImplementedError
 
@@ -114,6 +125,7 @@ class Convolution(_BaseConvolution):
     """y(N, D, *O) = x(N, C, *I) * w(D, C/group, *k) + b(D)."""
 
     transposed = False
+    passes_of_layer = (Pass.FORWARD, Pass.GRAD_INPUT)
 
     def _geometry(self, batch: int, spatial: Shape) -> ConvolutionGeometry:
         geometry = ConvolutionGeometry(batch, self._channels, self._outputs, spatial, self._kernel, self._stride,
@@ -140,6 +152,7 @@ class Deconvolution(_BaseConvolution):
     """The transpose of a convolution: its forward pass is a convolution's grad_input, and the reverse."""
 
     transposed = True
+    passes_of_layer = (Pass.GRAD_INPUT, Pass.FORWARD)
 
     def _geometry(self, batch: int, spatial: Shape) -> ConvolutionGeometry:
         sizes = tuple(s * (i - 1) + d * (k - 1) + 1 - 2 * p for i, s, d, k, p in

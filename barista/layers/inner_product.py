@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from ..errors import NetError
-from ..gemm.shapes import GemmShape
-from ..ops.base import AxisGeometry
+from ..gemm.shapes import GemmShape, Pass
+from ..ops.base import AxisGeometry, Gemm
 from .base import Bottoms, Layer, Tops, register
 
 
@@ -38,11 +39,19 @@ class InnerProduct(Layer):
         rows, inputs, outputs = folded.outer, self._inputs, self._outputs
         top[0].reshape(*shape[:self._axis], outputs)
         transpose = self._transpose
-        self._forward = self.ops.gemm(GemmShape(rows, outputs, inputs), False, not transpose)
-        self._grad_input = self.ops.gemm(GemmShape(rows, inputs, outputs), False, transpose)
+        self._forward = self._product(Pass.FORWARD, GemmShape(rows, outputs, inputs), False, not transpose)
+        self._grad_input = self._product(Pass.GRAD_INPUT, GemmShape(rows, inputs, outputs), False, transpose)
         weight = (inputs, outputs) if transpose else (outputs, inputs)
-        self._grad_weight = self.ops.gemm(GemmShape(*weight, rows), True, False)
+        self._grad_weight = self._product(Pass.GRAD_WEIGHT, GemmShape(*weight, rows), True, False)
         self._bias = self.ops.broadcast(AxisGeometry(rows, outputs, 1))
+
+    def _product(self, pass_: Pass, shape: GemmShape, trans_a: bool, trans_b: bool) -> Gemm:
+        """Ask the op set for the product of one pass, by whose name reports go."""
+        owner = self.ops.owner
+        self.ops.owner = dataclasses.replace(owner, pass_=pass_)
+        product = self.ops.gemm(shape, trans_a, trans_b)
+        self.ops.owner = owner
+        return product
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         self._forward.run(bottom[0].value, self.weight.value, top[0].value)

@@ -28,7 +28,7 @@ import numpy as np
 
 from ..blob import Space, Tensor
 from ..errors import UnsupportedError
-from ..gemm.shapes import ConvolutionGeometry, GemmShape
+from ..gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 
 Shape = tuple[int, ...]
 
@@ -313,11 +313,13 @@ class Owner:
     net : the net's name
     phase : TRAIN (0) or TEST (1)
     layer : the layer's name
+    pass_ : the layer's pass that a matrix product is for; None for primitives with several
     """
 
     net: str = ""
     phase: int = 0
     layer: str = ""
+    pass_: Pass | None = None
 
 
 # (layer, pass) -> stage -> seconds.
@@ -338,6 +340,21 @@ class OpSet(abc.ABC):
     space: Space
     dtype: np.dtype[Any]
     owner: Owner = Owner()
+
+    def check_net(self, net: str, phase: int, passes: Mapping[str, frozenset[Pass]]) -> None:
+        """Hold what was planned for a net against what it runs; a net calls it when it is complete.
+
+        Parameters
+        ----------
+        net, phase : as in `Owner`
+        passes : for each layer the passes of its convolution that run, forward ones alone in a net that does not
+            train; none for layers without a convolution
+
+        Raises
+        ------
+        ScheduleError : the plan does not fit the net
+        """
+        return None
 
     def measure(self) -> None:
         """From here on measure what the device's queue does, for `take_queue`, at the price of some speed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,27 @@ Array = npt.NDArray[Any]
 # How far a sum of K products may lie off, in units of the roundoff of the sum of their magnitudes: errors
 # add up like sqrt(K), as a rule, and this is several times that.
 ROOTS = 4.0
+
+
+@dataclasses.dataclass
+class Tally:
+    """What has been compared so far.
+
+    Parameters
+    ----------
+    products, passes : how many matrix products, and passes of convolutions
+    largest : the largest difference of a number from the CPU's, over what is allowed for it
+    """
+
+    products: int = 0
+    passes: int = 0
+    largest: float = 0.0
+
+    def __str__(self) -> str:
+        if not self.products + self.passes:
+            return "nothing was compared with the CPU"
+        return (f"{self.passes} passes of convolutions and {self.products} other products were compared with the "
+                f"CPU's; the largest difference was {100 * self.largest:.3g} % of what is allowed")
 
 
 class VerifiedOps(HostedOps):
@@ -39,6 +61,7 @@ class VerifiedOps(HostedOps):
         self.name = ops.name
         self.space = ops.space
         self._reference = reference
+        self._tally = Tally()
 
     @property
     def owner(self) -> Owner:
@@ -49,11 +72,14 @@ class VerifiedOps(HostedOps):
     def owner(self, owner: Owner) -> None:
         self.host.owner = owner
 
+    def check_net(self, net: str, phase: int, passes: Mapping[str, frozenset[Pass]]) -> None:
+        self.host.check_net(net, phase, passes)
+
     def describe(self) -> str:
         return f"{self.host.describe()}; each product is compared with the CPU's"
 
     def summary(self) -> str:
-        return self.host.summary()
+        return "; ".join(filter(None, (self.host.summary(), f"Verified: {self._tally}")))
 
     def measure(self) -> None:
         self.host.measure()
@@ -73,12 +99,12 @@ class VerifiedOps(HostedOps):
 
     def gemm(self, shape: GemmShape, trans_a: bool, trans_b: bool) -> Gemm:
         checked, reference = self.host.gemm(shape, trans_a, trans_b), self._reference.gemm(shape, trans_a, trans_b)
-        return self.placed("gemm", gemm_text(shape), _VerifiedGemm(shape, checked, reference))
+        return self.placed("gemm", gemm_text(shape), _VerifiedGemm(shape, checked, reference, self._tally))
 
     def convolution(self, geometry: ConvolutionGeometry) -> Convolution:
         checked, reference = self.host.convolution(geometry), self._reference.convolution(geometry)
         return self.placed("convolution", convolution_text(geometry),
-                           _VerifiedConvolution(geometry, checked, reference))
+                           _VerifiedConvolution(geometry, checked, reference, self._tally))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +115,20 @@ class _Check:
     k: int
     resolution: float
 
-    def compare(self, actual: Tensor, expected: Array, magnitudes: Array, largest: float) -> None:
+    def compare(self, actual: Tensor, expected: Array, magnitudes: Array, largest: float) -> float:
         """Hold `actual` against `expected`; `magnitudes` are the sums of the products' magnitudes.
 
         Parameters
         ----------
         largest : the largest magnitude of a factor of one matrix times that of the other
+
+        Returns
+        -------
+        float : the largest difference over what is allowed for it
+
+        Raises
+        ------
+        DeviceError : one is larger
         """
         values = actual.read(HOST)
         roundoff = float(np.finfo(values.dtype).eps)
@@ -102,13 +136,16 @@ class _Check:
         if self.resolution:
             bound += 2 * self.resolution * self.k * largest
         same = (values == expected) | (np.isnan(values) & np.isnan(expected))
-        wrong = ~same & ~(np.abs(values - expected) <= bound)
+        difference = np.where(same, 0.0, np.abs(values - expected))
+        wrong = ~same & ~(difference <= bound)
         if wrong.any():
             place = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
             raise DeviceError(f"{self.what} differs from the CPU's in {np.count_nonzero(wrong)} of {wrong.size} "
                               f"numbers: at {tuple(int(i) for i in place)} it is {values[place]:g}, the CPU says "
                               f"{expected[place]:g}, and sums of {self.k} products allow {bound[place]:.2g}; "
                               "the device, its driver or its kernel computes wrongly")
+        limited = np.isfinite(bound) & (bound > 0)
+        return float(np.divide(difference, bound, out=np.zeros_like(difference), where=limited).max(initial=0.0))
 
 
 def _copy(tensor: Tensor) -> Tensor:
@@ -128,10 +165,11 @@ def _largest(a: Tensor, b: Tensor) -> float:
 
 
 class _VerifiedGemm(Gemm):
-    def __init__(self, shape: GemmShape, checked: Gemm, reference: Gemm) -> None:
+    def __init__(self, shape: GemmShape, checked: Gemm, reference: Gemm, tally: Tally) -> None:
         self._checked, self._reference = checked, reference
         self.space, self.resolution = checked.space, checked.resolution
         self.variant = f"{checked.variant}, verified".removeprefix(", ")
+        self._tally = tally
         self._check = _Check(f"the product {gemm_text(shape)}", shape.k, checked.resolution)
 
     def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
@@ -140,12 +178,15 @@ class _VerifiedGemm(Gemm):
         self._reference.run(a, b, expected, alpha, beta)
         self._reference.run(_absolute(a), _absolute(b), magnitudes, abs(alpha), abs(beta))
         self._checked.run(a, b, c, alpha, beta)
-        self._check.compare(c, expected.read(HOST), magnitudes.read(HOST), abs(alpha) * _largest(a, b))
+        share = self._check.compare(c, expected.read(HOST), magnitudes.read(HOST), abs(alpha) * _largest(a, b))
+        self._tally.products += 1
+        self._tally.largest = max(self._tally.largest, share)
 
 
 class _VerifiedConvolution(Convolution):
-    def __init__(self, geometry: ConvolutionGeometry, checked: Convolution, reference: Convolution) -> None:
-        g = geometry
+    def __init__(self, geometry: ConvolutionGeometry, checked: Convolution, reference: Convolution,
+                 tally: Tally) -> None:
+        g, self._tally = geometry, tally
         self._checked, self._reference = checked, reference
         self.space, self.resolution = checked.space, checked.resolution
         self.variant = f"{checked.variant}, verified".removeprefix(", ")
@@ -159,18 +200,23 @@ class _VerifiedConvolution(Convolution):
         self._reference.forward(x, w, bias, expected)
         self._reference.forward(_absolute(x), _absolute(w), None if bias is None else _absolute(bias), magnitudes)
         self._checked.forward(x, w, bias, y)
-        self._checks[Pass.FORWARD].compare(y, expected.read(HOST), magnitudes.read(HOST), _largest(x, w))
+        self._compare(Pass.FORWARD, y, expected, magnitudes, _largest(x, w))
 
     def grad_weight(self, x: Tensor, dy: Tensor, dw: Tensor) -> None:
         expected, magnitudes = _copy(dw), _absolute(dw)
         self._reference.grad_weight(x, dy, expected)
         self._reference.grad_weight(_absolute(x), _absolute(dy), magnitudes)
         self._checked.grad_weight(x, dy, dw)
-        self._checks[Pass.GRAD_WEIGHT].compare(dw, expected.read(HOST), magnitudes.read(HOST), _largest(x, dy))
+        self._compare(Pass.GRAD_WEIGHT, dw, expected, magnitudes, _largest(x, dy))
 
     def grad_input(self, dy: Tensor, w: Tensor, dx: Tensor) -> None:
         expected, magnitudes = Tensor(dx.shape, dx.dtype), Tensor(dx.shape, dx.dtype)
         self._reference.grad_input(dy, w, expected)
         self._reference.grad_input(_absolute(dy), _absolute(w), magnitudes)
         self._checked.grad_input(dy, w, dx)
-        self._checks[Pass.GRAD_INPUT].compare(dx, expected.read(HOST), magnitudes.read(HOST), _largest(dy, w))
+        self._compare(Pass.GRAD_INPUT, dx, expected, magnitudes, _largest(dy, w))
+
+    def _compare(self, pass_: Pass, actual: Tensor, expected: Tensor, magnitudes: Tensor, largest: float) -> None:
+        share = self._checks[pass_].compare(actual, expected.read(HOST), magnitudes.read(HOST), largest)
+        self._tally.passes += 1
+        self._tally.largest = max(self._tally.largest, share)

@@ -38,18 +38,16 @@ def build(context: Context, folder: str | Path, tiles: TileSizes, precision: str
     ------
     UnsupportedError : a board that is a card, or tiles, precision or engine that the kernels do not know
     DeviceError : the kernel does not build; the message holds the compiler's log
+    BitstreamError : the folder takes no files
     """
     if not board.is_emulated:
         raise UnsupportedError(f"board {board.name}: a bitstream for it is an .xclbin that the vendor's tools build; "
                                "give that a manifest with `barista bitstream import`, or build for the board emulated")
     check_build(tiles, engine)
     fmt = number_format(precision)
-    needed = array_resources(tiles, fmt)
-    for what, count, held in (("DSP blocks", needed.dsp, board.dsp),
-                              ("bits of BRAM", needed.bram_bits, board.bram_bits)):
-        if count > held:
-            log.warning("tile %s in %s takes %d %s where the board %s stands for a card with %d: it runs here, but "
-                        "would not fit there", tiles, precision, count, what, board.name, held)
+    for what, count, held in array_resources(tiles, fmt).exceeding(board.dsp, board.bram_bits):
+        log.warning("tile %s in %s takes %d %s where the board %s stands for a card with %d: it runs here, but would "
+                    "not fit there", tiles, precision, count, what, board.name, held)
     kernel = KERNELS[engine]
     source = find("opencl_kernels", f"{kernel}.cl").read_text(encoding="utf-8")
     macros = {"TR": tiles.tr, "TC": tiles.tc, "TP": tiles.tp, "PRECISION": fmt.bits}

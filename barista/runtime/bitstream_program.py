@@ -11,7 +11,6 @@ import numpy.typing as npt
 from ..errors import BitstreamError, DeviceError
 from ..gemm.engine import StageTimes
 from ..hardware.bitstream import Bitstream
-from ..hardware.board import load_board
 from .context import Context
 from .driver import cl
 from .errors import code_name, device_error
@@ -44,11 +43,10 @@ def load_kernel(context: Context, bitstream: Bitstream) -> cl.Kernel:
     Raises
     ------
     BitstreamError : the binary is not that of the manifest, is for another board or device, or has no such kernel
-    UnsupportedError : the manifest's board is not known
     DeviceError : the driver fails for another reason
     """
     manifest, device = bitstream.manifest, context.device
-    board = load_board(manifest.board)
+    board = manifest.board
     platform = f"{device.platform.name.strip()} ({device.platform.vendor.strip()})"
     if not board.is_emulated and board.platform.lower() not in platform.lower():
         raise BitstreamError(f"{bitstream.path} is for the board {board.name}, of the platform {board.platform}; "
@@ -73,7 +71,7 @@ def load_kernel(context: Context, bitstream: Bitstream) -> cl.Kernel:
         if error.code == cl.status_code.INVALID_KERNEL_NAME:
             held = program.get_info(cl.program_info.KERNEL_NAMES) or "none"
             raise BitstreamError(f"{bitstream.path}: the binary has no kernel {manifest.kernel!r}; it has {held}; "
-                                 "correct `kernel` in the manifest") from error
+                                 "import it again, with --kernel") from error
         raise device_error(error, f"taking the kernel {manifest.kernel} of {bitstream.binary_path}") from error
 
 

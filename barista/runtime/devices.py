@@ -6,6 +6,7 @@ import dataclasses
 import os
 
 from ..errors import DeviceError
+from . import pocl
 from .driver import cl
 from .errors import code_name
 
@@ -55,12 +56,12 @@ def survey() -> Survey:
     for platform in platforms:
         try:
             found = platform.get_devices()
+            reason = ""
         except cl.Error as error:  # a driver without its device
-            failed.append(f"{platform.name.strip()}: no device ({code_name(error.code)})")
-            continue
+            found, reason = [], f" ({code_name(error.code)})"
         devices += found
         if not found:
-            failed.append(f"{platform.name.strip()}: no device")
+            failed.append(f"{platform.name.strip()}: no device{reason}")
     return Survey(devices, failed)
 
 
@@ -73,6 +74,9 @@ def all_devices() -> list[cl.Device]:
     """
     found = survey()
     if not found.devices:
+        problem = pocl.cache_problem() if any(line.startswith(pocl.PLATFORM) for line in found.failed) else ""
+        if problem:
+            raise DeviceError(f"no OpenCL device was found: {problem}")
         raise DeviceError(f"no OpenCL device was found ({'; '.join(found.failed)}); {_INSTALL}")
     return found.devices
 

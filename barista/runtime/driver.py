@@ -22,6 +22,6 @@ _pin_pocl_threads()
 try:
     import pyopencl as cl
 except ImportError:
-    raise MissingExtraError("pyopencl", "opencl", "the OpenCL backend") from None
+    raise MissingExtraError("pyopencl", "opencl", "OpenCL, on which the backends opencl and fpga stand,") from None
 
 __all__ = ["cl"]

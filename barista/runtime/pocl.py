@@ -35,6 +35,27 @@ _NAMES = (
 )
 
 
+def cache_folder() -> Path:
+    """Where PoCL keeps the kernels that it has built: POCL_CACHE_DIR, else the user's cache folder (XDG)."""
+    own = os.environ.get("POCL_CACHE_DIR")
+    if own:
+        return Path(own)
+    home = os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME") or "/tmp") / ".cache"
+    return Path(home) / "pocl" / "kcache"
+
+
+def cache_problem() -> str:
+    """Why PoCL, which without its cache folder shows no device, cannot use it, and what to do; or ''."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    return reason and (f"PoCL cannot write to its cache folder {folder} ({reason}), and shows no device without one: "
+                       "set POCL_CACHE_DIR to a folder that can be written")
+
+
 def is_pocl(device: cl.Device) -> bool:
     """Whether `device` is a processor under PoCL."""
     return bool(device.platform.name == PLATFORM and device.type & cl.device_type.CPU)

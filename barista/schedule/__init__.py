@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .schedule import Entry, Schedule
+from .schedule import CPU, FPGA, OPENCL, Entry, Schedule
 
-__all__ = ["Entry", "Schedule"]
+__all__ = ["CPU", "FPGA", "OPENCL", "Entry", "Schedule"]

@@ -9,7 +9,8 @@ It is a JSON file that people can read and change:
       "inner_products": "",
       "entries": [
         {"layer": "conv1", "pass": "forward", "engine": "fpga", "bitstream": "fast_16x16x64_fp32", "im2col": "host"},
-        {"layer": "conv1", "pass": "grad_weight", "engine": "cpu"}
+        {"layer": "conv1", "pass": "grad_weight", "engine": "cpu"},
+        {"layer": "conv2", "pass": "forward", "engine": "opencl", "im2col": "device"}
       ]
     }
 """
@@ -26,9 +27,10 @@ from ..errors import ScheduleError, nearest
 from ..gemm.shapes import Pass
 
 FORMAT = 1
-ENGINES = ("cpu", "fpga")
-# Where im2col may run.
-PLACES = ("host",)
+CPU, OPENCL, FPGA = "cpu", "opencl", "fpga"
+# Engine to where it unrolls columns: OpenCL's kernels do so on the device.
+IM2COL = {CPU: "host", OPENCL: "device", FPGA: "host"}
+ENGINES = tuple(IM2COL)
 
 _FIELDS = {"format": int, "net": str, "batch": int, "inner_products": str, "entries": list}
 _OPTIONAL = ("inner_products",)
@@ -43,9 +45,9 @@ class Entry:
     ----------
     layer : the layer's name
     pass_ : which pass of its convolution (a Deconvolution's forward pass is its convolution's grad_input)
-    engine : ``cpu`` or ``fpga``
-    bitstream : name of the bitstream for ``fpga``, '' for ``cpu``
-    im2col : where columns are unrolled; ``host``
+    engine : ``cpu``, ``opencl`` or ``fpga``
+    bitstream : name of the bitstream for ``fpga``, else ''
+    im2col : where columns are unrolled: ``device`` for ``opencl``, else ``host``; '' takes what fits the engine
 
     Raises
     ------
@@ -56,15 +58,19 @@ class Entry:
     pass_: Pass
     engine: str
     bitstream: str = ""
-    im2col: str = "host"
+    im2col: str = ""
 
     def __post_init__(self) -> None:
         who = f"{self.layer} {self.pass_.value}"
-        for name, value, known in (("engine", self.engine, ENGINES), ("im2col", self.im2col, PLACES)):
-            if value not in known:
-                raise ScheduleError(f"{who}: {name} {value!r} is not known; choose one of {', '.join(known)}")
-        if (self.engine == "fpga") != bool(self.bitstream):
-            raise ScheduleError(f"{who}: engine fpga takes the name of a bitstream and engine cpu takes none; "
+        if self.engine not in IM2COL:
+            raise ScheduleError(f"{who}: engine {self.engine!r} is not known; choose one of {', '.join(ENGINES)}")
+        place = IM2COL[self.engine]
+        if self.im2col not in ("", place):
+            raise ScheduleError(f"{who}: im2col {self.im2col!r} does not go with engine {self.engine}, which unrolls "
+                                f"columns on the {place}; give {place!r} or leave it out")
+        object.__setattr__(self, "im2col", place)
+        if (self.engine == FPGA) != bool(self.bitstream):
+            raise ScheduleError(f"{who}: engine fpga takes the name of a bitstream and others take none; "
                                 f"got engine {self.engine!r} and bitstream {self.bitstream!r}")
 
 
@@ -185,8 +191,10 @@ class Schedule:
         entries = []
         for entry in self.entries:
             row = {"layer": entry.layer, "pass": entry.pass_.value, "engine": entry.engine}
-            if entry.engine == "fpga":
-                row |= {"bitstream": entry.bitstream, "im2col": entry.im2col}
+            if entry.engine == FPGA:
+                row["bitstream"] = entry.bitstream
+            if entry.engine != CPU:
+                row["im2col"] = entry.im2col
             entries.append(row)
         return {"format": FORMAT, "net": self.net, "batch": self.batch, "inner_products": self.inner_products,
                 "entries": entries}
@@ -231,6 +239,6 @@ def _entry(data: Any, where: str) -> Entry:
         raise ScheduleError(f"{where}: pass {fields['pass']!r} is not known; {hint}")
     try:
         return Entry(fields["layer"], Pass(fields["pass"]), fields["engine"], fields.get("bitstream", ""),
-                     fields.get("im2col", "host"))
+                     fields.get("im2col", ""))
     except ScheduleError as error:
         raise ScheduleError(f"{where}: {error}") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...errors import BitstreamError, DeviceError
 from ...gemm.tiles import TileSizes
 from ...hardware.bitstream import SUFFIX, standard_name
-from ...hardware.board import EMULATED, Board, load_board
+from ...hardware.board import EMULATED, BoardSummary, load_board
 from ...hardware.library import Library
 from ...hardware.manifest import KERNELS
 from ...resources import find
@@ -45,7 +45,6 @@ def open_loader(path: str | os.PathLike[str] | None = None, device: str | None =
     Raises
     ------
     BitstreamError : no bitstream there, or bitstreams of several boards
-    UnsupportedError : a board that is not known
     DeviceError, MissingExtraError : no such device
     """
     if path is None:
@@ -53,11 +52,11 @@ def open_loader(path: str | os.PathLike[str] | None = None, device: str | None =
         library = Library(_built(context))
     else:
         library = Library(Path(path))
-    boards = sorted({bitstream.manifest.board for bitstream in library.bitstreams.values()})
+    boards = {bitstream.manifest.board.name: bitstream.manifest.board for bitstream in library.bitstreams.values()}
     if len(boards) > 1:
-        raise BitstreamError(f"{library.folder} holds bitstreams of the boards {' and '.join(boards)}; give those of "
-                             "one board a folder of their own")
-    board = load_board(boards[0])
+        raise BitstreamError(f"{library.folder} holds bitstreams of the boards {' and '.join(sorted(boards))}; give "
+                             "those of one board a folder of their own")
+    [board] = boards.values()
     if path is not None:
         for bitstream in library.bitstreams.values():
             bitstream.require_binary()
@@ -72,7 +71,7 @@ def open_loader(path: str | os.PathLike[str] | None = None, device: str | None =
     return Loader(kinds, load, f"board {board.name} ({context.describe()})"), names[0] if len(names) == 1 else ""
 
 
-def _context(board: Board, device: str | None) -> Context:
+def _context(board: BoardSummary, device: str | None) -> Context:
     """The device of a board.
 
     Raises
@@ -98,25 +97,39 @@ def _built(context: Context) -> Path:
     """The default bitstream for a device, built unless an earlier run did; returns its manifest's path.
 
     Each device, driver and kernel has a folder of its own, which appears with all that is in it.
+
+    Raises
+    ------
+    BitstreamError : it cannot be kept
     """
     source = find("opencl_kernels", f"{KERNELS[ENGINE]}.cl").read_bytes()
     key = hashlib.sha256(source + device_identity(context.device).encode()).hexdigest()[:16]
     folder = cache_folder() / key
     manifest = folder / (standard_name(TILES, PRECISION, ENGINE, EMULATED) + SUFFIX)
-    if manifest.exists():
-        try:
-            Library(manifest).find(manifest.stem).verify()
-            return manifest
-        except BitstreamError as error:
-            log.warning("%s; it is built again", error)
-            shutil.rmtree(folder)
+    try:
+        if manifest.exists():
+            try:
+                Library(manifest).find(manifest.stem).verify()
+                return manifest
+            except BitstreamError as error:
+                log.warning("%s; it is built again", error)
+                shutil.rmtree(folder)
+        log.info("No bitstream is given: %s is built for %s, once, and kept in %s", manifest.stem, context.name, folder)
+        _build_into(folder, context, manifest)
+    except OSError as error:
+        raise BitstreamError(f"the bitstream {manifest.stem} cannot be kept in {folder}: {error.strerror or error}; "
+                             "set XDG_CACHE_HOME to a folder that can be written, or build one with `barista bitstream "
+                             "build --out DIR` and give it with --bitstream DIR") from error
+    return manifest
+
+
+def _build_into(folder: Path, context: Context, manifest: Path) -> None:
+    """Build the default bitstream aside and give it its place, unless another process was faster."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
-        build(context, Path(fresh) / key, TILES, PRECISION, load_board(EMULATED), ENGINE)
+        build(context, Path(fresh) / folder.name, TILES, PRECISION, load_board(EMULATED), ENGINE)
         try:
-            os.rename(Path(fresh) / key, folder)
+            os.rename(Path(fresh) / folder.name, folder)
         except OSError:
-            if not manifest.exists():  # otherwise another process was faster
+            if not manifest.exists():
                 raise
-    log.debug("Built the bitstream %s in %s", manifest.stem, folder)
-    return manifest

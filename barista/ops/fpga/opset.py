@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping
+
 from ...blob import HOST
-from ...errors import UnsupportedError
+from ...errors import BitstreamError, UnsupportedError
 from ...gemm.shapes import ConvolutionGeometry, GemmShape, Pass
-from ...schedule import Schedule
+from ...schedule import CPU, FPGA, OPENCL, Entry, Schedule
 from ..base import Convolution, Gemm, OpSet, StageSeconds
 from ..hosted import HostedOps, convolution_text, gemm_text
-from .convolution import CPU, FpgaConvolution
+from .convolution import FpgaConvolution
+from .fitness import placement, require_fit
 from .loader import Loader
 from .products import FpgaGemm, Machine
+from .scheduled import BorrowedConvolution, ScheduledConvolution
+
+log = logging.getLogger(__name__)
 
 TEST = 1
 
@@ -25,10 +32,11 @@ class FpgaOps(HostedOps):
     default : the bitstream of all convolutions where there is no schedule
     schedule : which bitstream computes each layer and pass; None gives everything to `default`
     inner_products : whether `default` computes inner products too; a schedule says that itself
+    open_opencl : opens the op set of the schedule's passes with engine opencl; called only where it has such passes
 
     Raises
     ------
-    UnsupportedError : float64, or a host op set with a memory of its own
+    UnsupportedError : float64, a host op set with a memory of its own, or engine opencl without `open_opencl`
     BitstreamError : the schedule names a bitstream that the loader does not have
     """
 
@@ -36,7 +44,7 @@ class FpgaOps(HostedOps):
     space = HOST
 
     def __init__(self, host: OpSet, loader: Loader, default: str = "", schedule: Schedule | None = None,
-                 inner_products: bool = False) -> None:
+                 inner_products: bool = False, open_opencl: Callable[[], OpSet] | None = None) -> None:
         super().__init__(host)
         if host.space is not HOST:
             raise UnsupportedError(f"the fpga op set stands on one in the host's memory, not on {host.space.name}")
@@ -50,31 +58,60 @@ class FpgaOps(HostedOps):
         else:
             self._inner_products = default if inner_products else ""
         self._machine = Machine(loader)
-        for name in [default] if schedule is None else schedule.bitstreams:
-            loader.kind(name)
+        if schedule is None:
+            loader.kind(default)
+        else:
+            _require_bitstreams(schedule, loader)
+        # The op sets beside the array, by the name of their engine.
+        self._others: dict[str, OpSet] = {CPU: host}
+        if schedule is not None and any(entry.engine == OPENCL for entry in schedule.entries):
+            if open_opencl is None:
+                raise UnsupportedError(f"{schedule.source} has passes with engine {OPENCL}, and no OpenCL op set was "
+                                       "given; open the backend by its name: make_ops('fpga', ...)")
+            self._others[OPENCL] = open_opencl()
 
     def describe(self) -> str:
         if self.schedule is not None:
             names = self.schedule.bitstreams
             plan = f"{len(names)} bitstream(s) by {self.schedule.source}"
+            if OPENCL in self._others:
+                plan += f", passes on {self._others[OPENCL].describe()}"
         else:
             tiles, fmt = self.loader.kind(self._default)
             plan = f"bitstream {self._default} (tile {tiles}, {fmt.name})"
         return f"FPGA: {self.loader.device}, {plan}; the rest on {self.host.describe()}"
 
+    def say_host(self, op: str, reason: str = "") -> None:
+        """Say it only with a reason: that all but convolutions and products runs on the host is by design."""
+        if reason:
+            super().say_host(op, reason)
+
     def summary(self) -> str:
         return (f"Bitstreams: {self.loader.current or 'none'} is on the {self.loader.device}; {self.loader.swaps} "
                 f"swap(s), {self.loader.load_s:.3f} s of loading")
+
+    def check_net(self, net: str, phase: int, passes: Mapping[str, frozenset[Pass]]) -> None:
+        if self.schedule is None:
+            return
+        self.schedule.check(net, None)
+        require_fit(self.schedule, net, passes, phase != TEST)
+        for line in placement(self.schedule, passes):
+            log.info("%s", line)
+
+    def measure(self) -> None:
+        for ops in self._others.values():
+            ops.measure()
 
     def take_stages(self) -> StageSeconds:
         return self._machine.clock.take()
 
     def gemm(self, shape: GemmShape, trans_a: bool, trans_b: bool) -> Gemm:
         if not self._inner_products:
-            return self.on_host("gemm", gemm_text(shape), self.host.gemm(shape, trans_a, trans_b),
-                                "inner products were not asked for on the array")
+            reason = "inner products were not asked for on the array" if self.schedule is None else \
+                f"{self.schedule.source} names no bitstream for inner_products"
+            return self.on_host("gemm", gemm_text(shape), self.host.gemm(shape, trans_a, trans_b), reason)
         return self.placed("gemm", gemm_text(shape), FpgaGemm(shape, trans_a, trans_b, self._machine,
-                                                              self._inner_products, self.owner.layer))
+                                                              self._inner_products, self.owner))
 
     def convolution(self, geometry: ConvolutionGeometry) -> Convolution:
         """A convolution as the schedule has it for the current owner.
@@ -83,16 +120,36 @@ class FpgaOps(HostedOps):
         ------
         ScheduleError : it was made for another net or batch, or does not know the layer
         """
-        text, plan = convolution_text(geometry), self._plan(geometry)
-        host = self.host.convolution(geometry) if CPU in plan.values() else None
-        if host is not None and set(plan.values()) == {CPU}:
-            return self.on_host("convolution", text, host, "the schedule says so")
-        return self.placed("convolution", text, FpgaConvolution(geometry, self.dtype, plan, self._machine,
-                                                                self.owner.layer, host))
-
-    def _plan(self, geometry: ConvolutionGeometry) -> dict[Pass, str]:
-        """For each pass a bitstream's name, or `CPU`."""
+        text = convolution_text(geometry)
         if self.schedule is None:
-            return dict.fromkeys(Pass, self._default)
+            return self.placed("convolution", text, self._on_array(geometry, dict.fromkeys(Pass, self._default)))
         self.schedule.check(self.owner.net, None if self.owner.phase == TEST else geometry.batch)
-        return {pass_: entry.bitstream or CPU for pass_, entry in self.schedule.passes(self.owner.layer).items()}
+        return self.placed("convolution", text, self._scheduled(geometry, self.schedule.passes(self.owner.layer)))
+
+    def _on_array(self, geometry: ConvolutionGeometry, bitstreams: Mapping[Pass, str]) -> FpgaConvolution:
+        return FpgaConvolution(geometry, self.dtype, bitstreams, self._machine, self.owner.layer)
+
+    def _scheduled(self, geometry: ConvolutionGeometry, entries: Mapping[Pass, Entry]) -> ScheduledConvolution:
+        """Each pass on its engine; those of one engine share a convolution."""
+        engines: dict[str, Convolution] = {}
+        for name in dict.fromkeys(entry.engine for entry in entries.values()):
+            if name == FPGA:
+                engines[name] = self._on_array(geometry, {pass_: entry.bitstream for pass_, entry in entries.items()
+                                                          if entry.engine == FPGA})
+            else:
+                ops = self._others[name]
+                engines[name] = BorrowedConvolution(ops, ops.convolution(geometry), self._machine.clock,
+                                                    self.owner.layer)
+        return ScheduledConvolution({pass_: engines[entry.engine] for pass_, entry in entries.items()},
+                                    {pass_: entry.bitstream or entry.engine for pass_, entry in entries.items()})
+
+
+def _require_bitstreams(schedule: Schedule, loader: Loader) -> None:
+    """Raise a `BitstreamError` that says where the schedule names a bitstream that there is not."""
+    names = [(f"{entry.layer} {entry.pass_.value}", entry.bitstream) for entry in schedule.entries]
+    for where, name in [*names, ("inner_products", schedule.inner_products)]:
+        if name:
+            try:
+                loader.kind(name)
+            except BitstreamError as error:
+                raise BitstreamError(f"{schedule.source}: {where}: {error}") from None

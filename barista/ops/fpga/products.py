@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ...blob import HOST, Tensor
 from ...gemm.engine import BlockedGemm, Workspace
 from ...gemm.shapes import GemmShape
-from ..base import Gemm
+from ..base import Gemm, Owner
 from .loader import LoadedArray, Loader
 from .stages import StageClock
 
@@ -68,16 +68,17 @@ class Product:
 
 
 class FpgaGemm(Gemm):
-    """The product of an inner-product layer on the array."""
+    """The product of an inner-product layer on the array; the clock counts it under its owner's layer and pass."""
 
     space = HOST
 
     def __init__(self, shape: GemmShape, trans_a: bool, trans_b: bool, machine: Machine, bitstream: str,
-                 layer: str) -> None:
+                 owner: Owner) -> None:
         self._shape = shape
         self._a_shape = (shape.k, shape.m) if trans_a else (shape.m, shape.k)
         self._b_shape = (shape.n, shape.k) if trans_b else (shape.k, shape.n)
-        self._product = Product(machine, bitstream, layer, "gemm", trans_a, trans_b)
+        pass_ = "gemm" if owner.pass_ is None else owner.pass_.value
+        self._product = Product(machine, bitstream, owner.layer, pass_, trans_a, trans_b)
         self._product.reserve(shape)
         self.variant = bitstream
         self.resolution = machine.resolution(bitstream)

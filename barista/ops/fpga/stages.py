@@ -14,6 +14,8 @@ from ..base import StageSeconds
 IM2COL = "im2col"
 # A bitstream put onto the device.
 LOADING = "loading"
+# What another op set computes, outside of its device's queue.
+PROCESSOR = "processor"
 
 
 class StageClock:
@@ -25,9 +27,9 @@ class StageClock:
     def add(self, layer: str, pass_: str, times: StageTimes, loading_s: float = 0.0) -> None:
         """Add what one product took, and what the loading of its bitstream took before it."""
         if loading_s:
-            self._count(layer, pass_, LOADING, loading_s)
+            self.count(layer, pass_, LOADING, loading_s)
         for stage, seconds in dataclasses.asdict(times).items():
-            self._count(layer, pass_, stage, seconds)
+            self.count(layer, pass_, stage, seconds)
 
     @contextmanager
     def host(self, layer: str, pass_: str) -> Iterator[None]:
@@ -36,13 +38,14 @@ class StageClock:
         try:
             yield
         finally:
-            self._count(layer, pass_, IM2COL, time.perf_counter() - started)
+            self.count(layer, pass_, IM2COL, time.perf_counter() - started)
 
     def take(self) -> StageSeconds:
         """What has been added since the last call."""
         taken, self._seconds = self._seconds, {}
         return taken
 
-    def _count(self, layer: str, pass_: str, stage: str, seconds: float) -> None:
+    def count(self, layer: str, pass_: str, stage: str, seconds: float) -> None:
+        """Add seconds to one stage."""
         stages = self._seconds.setdefault((layer, pass_), {})
         stages[stage] = stages.get(stage, 0.0) + seconds
