@@ -202,11 +202,12 @@ PLACES = {
     "lmdb": {"data.database"},
     "PIL": {"data.images"},
     "sklearn": {"data.digits"},
-    "matplotlib": {"cli.plot"},
+    "numba": {"latency.simulator.compiled"},
+    "matplotlib": {"cli.plot", "cli.report"},
     "threadpoolctl": {"ops.cpu.threads", "cli.device_query"},
     "tqdm": {"cli.progress", "data.convert", "data.mean", "log"},
 }
-OPTIONAL = ("pyopencl", "h5py", "sklearn", "matplotlib")
+OPTIONAL = ("pyopencl", "h5py", "sklearn", "matplotlib", "numba")
 STANDARD = {"numpy", "google"}
 
 

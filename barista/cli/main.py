@@ -34,6 +34,7 @@ COMMANDS = {
     "calibrate": ("calibrate", "measure what convolutions take on this machine, for plan and validate"),
     "bitstream": ("bitstream", "build, list, inspect and verify bitstreams of GEMM arrays"),
     "tune_gemm": ("tune_gemm", "find the fastest matrix products for an OpenCL device"),
+    "validate": ("validate", "hold the latency models against a simulator, a device and published figures"),
     "convert_imageset": ("convert_imageset", "write images into a database for training"),
     "compute_image_mean": ("compute_image_mean", "average the images of a database"),
     "digits": ("digits", "write handwritten digits into two databases, to try things on"),
