@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from barista.gemm.engine import BlockedGemm, StageTimes, TileArray
 from barista.gemm.shapes import GemmShape
-from barista.gemm.tiles import TileSizes, aligned_empty, tile_a, tile_b, untile_c
+from barista.gemm.tiles import TileSizes, aligned_empty, tile_lanes, untile_c
 from barista.hardware.board import EMULATED, load_board
 from barista.runtime.bitstream_build import build
 from barista.runtime.bitstream_program import DeviceArrayEngine
@@ -67,8 +67,8 @@ def measure_alone(shape: GemmShape, tiles: TileSizes, trans: bool, repeat: int) 
     a_tiles, b_tiles, c_tiles = (aligned_empty(size, np.float32) for size in (
         tiles.a_shape(nr, np_), tiles.b_shape(nc, np_), tiles.c_shape(nr, nc)))
     c_tiles[...] = 1
-    return {"tile A": median_s(lambda: tile_a(a, a_tiles), repeat),
-            "tile B": median_s(lambda: tile_b(b, b_tiles), repeat),
+    return {"tile A": median_s(lambda: tile_lanes(a, a_tiles), repeat),
+            "tile B": median_s(lambda: tile_lanes(b.T, b_tiles), repeat),
             "untile": median_s(lambda: untile_c(c_tiles, c), repeat),
             "untile, beta=1": median_s(lambda: untile_c(c_tiles, c, 1.0, 1.0), repeat)}
 

@@ -152,11 +152,12 @@ def test_small_products_stay_whole() -> None:
 def test_the_next_block_is_tiled_while_the_array_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     """An array that does not finish a block before the host has laid out the next one."""
     tiled = threading.Semaphore(0)
-    tile_b = engine_module.tile_b
+    tile_lanes = engine_module.tile_lanes
 
-    def noting(b: Array, out: Array) -> None:
-        tile_b(b, out)
-        tiled.release()
+    def noting(lanes: Array, out: Array) -> None:
+        tile_lanes(lanes, out)
+        if lanes.shape != (6, 10):  # A is laid out once, B block by block
+            tiled.release()
 
     class Waiting(QuickArray):
         def multiply(self, a_tiles: Array, b_tiles: Array, c_tiles: Array, nr: int, nc: int, np_: int) -> StageTimes:
@@ -166,13 +167,28 @@ def test_the_next_block_is_tiled_while_the_array_computes(monkeypatch: pytest.Mo
             return super().multiply(a_tiles, b_tiles, c_tiles, nr, nc, np_)
 
     monkeypatch.setattr(engine_module, "SMALLEST_BLOCK_MACS", 1)
-    monkeypatch.setattr(engine_module, "tile_b", noting)
+    monkeypatch.setattr(engine_module, "tile_lanes", noting)
     array = Waiting(overlaps=True)
     rng = np.random.default_rng(1)
     a, b, c = matrix(rng, 6, 10), matrix(rng, 10, 64), np.empty((6, 64), np.float32)
     BlockedGemm(array, GemmShape(6, 64, 10)).run(a, b, c)
     assert len(array.blocks) == 4
     assert_close(c, a.astype(float) @ b.astype(float), 10, scale=30.0)
+
+
+@pytest.mark.parametrize("shape", [GemmShape(1, 70, 9), GemmShape(33, 2, 20), GemmShape(64, 64, 33)], ids=str)
+def test_two_threads_lay_out_what_one_does(monkeypatch: pytest.MonkeyPatch, shape: GemmShape) -> None:
+    threads = set()
+    tile_lanes = engine_module.tile_lanes
+
+    def noting(lanes: Array, out: Array) -> None:
+        threads.add(threading.current_thread())
+        tile_lanes(lanes, out)
+
+    monkeypatch.setattr(engine_module, "tile_lanes", noting)
+    monkeypatch.setattr(engine_module, "SHARED_WORDS", 1)
+    check(QuickArray(), shape)
+    assert len(threads) >= 2
 
 
 # ---- faults -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from barista.errors import MissingExtraError, ShapeError
 from barista.gemm.array_model import ModelArray
 from barista.gemm.shapes import ConvolutionGeometry, GemmShape, Pass
-from barista.gemm.tiles import TileSizes, tile_a, tile_b, untile_c
+from barista.gemm.tiles import TileSizes, tile_lanes, untile_c
 from barista.latency.simulator.gemm_array import simulate_gemm
 from barista.latency.simulator.settings import SimulatedRun, SimulatorSettings
 from barista.latency.simulator.workloads import simulate_gemm_pass
@@ -31,8 +31,8 @@ def by_model(a: np.ndarray, b: np.ndarray, tiles: TileSizes) -> np.ndarray:
     nr, nc, np_ = counts
     a_tiles, b_tiles = np.empty(tiles.a_shape(nr, np_), np.float32), np.empty(tiles.b_shape(nc, np_), np.float32)
     c_tiles = np.empty(tiles.c_shape(nr, nc), np.float32)
-    tile_a(a, a_tiles)
-    tile_b(b, b_tiles)
+    tile_lanes(a, a_tiles)
+    tile_lanes(b.T, b_tiles)
     ModelArray(tiles, number_format("fp32")).multiply(a_tiles, b_tiles, c_tiles, *counts)
     out = np.empty((a.shape[0], b.shape[1]), np.float32)
     untile_c(c_tiles, out)

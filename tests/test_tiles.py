@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from barista.errors import UnsupportedError
 from barista.gemm.shapes import GemmShape
-from barista.gemm.tiles import ALIGNMENT_BYTES, TileSizes, Workspace, aligned_empty, tile_a, tile_b, untile_c
+from barista.gemm.tiles import ALIGNMENT_BYTES, TileSizes, Workspace, aligned_empty, tile_lanes, untile_c
 
 Array = npt.NDArray[Any]
 tile_sizes = st.builds(TileSizes, st.integers(1, 5), st.integers(1, 5), st.integers(1, 5))
@@ -46,8 +46,8 @@ def test_tiles_follow_their_definition(tiles: TileSizes, shape: GemmShape, layou
     nr, nc, np_ = tiles.counts(shape)
     a, b = matrix(shape.m, shape.k, layout, dtype), matrix(shape.k, shape.n, layout, dtype)
     a_tiles, b_tiles = np.full(tiles.a_shape(nr, np_), 99, dtype), np.full(tiles.b_shape(nc, np_), 99, dtype)
-    tile_a(a, a_tiles)
-    tile_b(b, b_tiles)
+    tile_lanes(a, a_tiles)
+    tile_lanes(b.T, b_tiles)
     for i, p, k, r in itertools.product(*map(range, a_tiles.shape)):
         assert a_tiles[i, p, k, r] == at(a, i * tiles.tr + r, p * tiles.tp + k)
     for j, p, k, c in itertools.product(*map(range, b_tiles.shape)):

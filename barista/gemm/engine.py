@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ..errors import DeviceError, ShapeError, out_of_memory
 from ..precision.formats import NumberFormat, quantise_product
 from .shapes import GemmShape
-from .tiles import TileSizes, Workspace, tile_a, tile_b, untile_c
+from .tiles import TileSizes, Workspace, tile_lanes, untile_c
 
 Array = npt.NDArray[Any]
 
@@ -32,6 +32,10 @@ OVERLAPPED_BLOCKS = 4
 # Multiply-accumulates below which cutting a block costs more (a launch, a thread) than overlapping gains: some
 # 0.3 ms of an array of 100 GMAC/s.
 SMALLEST_BLOCK_MACS = 1 << 25
+
+# Words of tiles from which on two threads share the tiling (measured: below, starting one costs what it gains; results
+# of common products are too small for it).
+SHARED_WORDS = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +217,10 @@ class BlockedGemm:
         return a.T if self.trans_a else a, b.T if self.trans_b else b
 
 
+# Strips of an operand: its lanes (rows of op(A), columns of op(B)), their tiles, and lanes a strip.
+_Strips = tuple[Array, Array, int]
+
+
 class _Call:
     """One product on its way: which tiles are laid out, which block computes."""
 
@@ -313,12 +321,14 @@ class _Call:
         """Lay out those tiles of A and B that no block before this one needed."""
         start = time.perf_counter()
         tr, tc = self._array.tiles.tr, self._array.tiles.tc
-        if not self._a_ready[block.r0:block.r1].all():
-            tile_a(self._a[block.r0 * tr:block.r1 * tr], self._a_tiles[block.r0:block.r1])
-            self._a_ready[block.r0:block.r1] = True
-        if not self._b_ready[block.c0:block.c1].all():
-            tile_b(self._b[:, block.c0 * tc:block.c1 * tc], self._b_tiles[block.c0:block.c1])
-            self._b_ready[block.c0:block.c1] = True
+        rows, columns = slice(block.r0, block.r1), slice(block.c0, block.c1)
+        work: list[_Strips] = []
+        if not self._a_ready[rows].all():
+            work.append((self._a[block.r0 * tr:block.r1 * tr], self._a_tiles[rows], tr))
+        if not self._b_ready[columns].all():
+            work.append((self._b[:, block.c0 * tc:block.c1 * tc].T, self._b_tiles[columns], tc))
+        self._a_ready[rows] = self._b_ready[columns] = True
+        _lay_out(work)
         self._tiling += time.perf_counter() - start
 
     def _untile(self, block: _Block, c_tiles: Array) -> None:
@@ -326,6 +336,26 @@ class _Call:
         tr, tc = self._array.tiles.tr, self._array.tiles.tc
         untile_c(c_tiles, self._c[block.r0 * tr:block.r1 * tr, block.c0 * tc:block.c1 * tc], self._alpha, self._beta)
         self._untiling += time.perf_counter() - start
+
+
+def _lay_out(work: Sequence[_Strips]) -> None:
+    """Lay out all strips; where they are many, two threads take half of each operand's."""
+    def part(second: bool) -> None:
+        for lanes, tiles, size in work:
+            half = len(tiles) // 2
+            if second:
+                tile_lanes(lanes[half * size:], tiles[half:])
+            elif half:
+                tile_lanes(lanes[:half * size], tiles[:half])
+
+    if sum(tiles.size for _, tiles, _ in work) < SHARED_WORDS:
+        for lanes, tiles, _ in work:
+            tile_lanes(lanes, tiles)
+        return
+    with ThreadPoolExecutor(1, "barista-tiles") as pool:
+        other = pool.submit(part, False)
+        part(True)
+        other.result()
 
 
 def _at_once(work: Callable[..., StageTimes], *arguments: Any) -> Future[StageTimes]:

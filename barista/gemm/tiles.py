@@ -119,30 +119,15 @@ class Workspace:
         return buffer[:size].view(wanted).reshape(shape)
 
 
-def tile_a(a: Array, out: Array) -> None:
-    """Lay out tiles of A, padded with zeros.
+def tile_lanes(lanes: Array, out: Array) -> None:
+    """Lay out the tiles of an operand, padded with zeros.
 
     Parameters
     ----------
-    a : (M, K), any strides, so a transposed view too
-    out : [nr][np][Tp][Tr], C order; all of it is overwritten
+    lanes : the rows of A(M, K), or the columns of B(K, N) as its transpose (N, K); any strides
+    out : [nr][np][Tp][Tr] for A, [nc][np][Tp][Tc] for B, C order; all of it is overwritten
     """
-    _tile(a.T, out)
-
-
-def tile_b(b: Array, out: Array) -> None:
-    """Lay out tiles of B, padded with zeros.
-
-    Parameters
-    ----------
-    b : (K, N), any strides, so a transposed view too
-    out : [nc][np][Tp][Tc], C order; all of it is overwritten
-    """
-    _tile(b, out)
-
-
-def _tile(x: Array, out: Array) -> None:
-    """Cut x(K, L) into strips of `size` along L, each with K outermost: out[strips][np][Tp][size]."""
+    x = lanes.T
     strips, steps, depth, size = out.shape
     k, length = x.shape
     # [np][Tp] is K, padded: one axis, which has its padding at the end.

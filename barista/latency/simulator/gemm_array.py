@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ...errors import ShapeError
 from ...gemm.shapes import GemmShape
-from ...gemm.tiles import TileSizes, tile_a, tile_b, untile_c
+from ...gemm.tiles import TileSizes, tile_lanes, untile_c
 from .settings import SimulatedRun, SimulatorSettings, as_float32
 
 
@@ -34,8 +34,8 @@ def simulate_gemm(a: npt.ArrayLike, b: npt.ArrayLike, tiles: TileSizes, settings
     nr, nc, np_ = tiles.counts(GemmShape(a.shape[0], b.shape[1], a.shape[1]))
     a_tiles = np.empty(tiles.a_shape(nr, np_), np.float32)
     b_tiles = np.empty(tiles.b_shape(nc, np_), np.float32)
-    tile_a(a, a_tiles)
-    tile_b(b, b_tiles)
+    tile_lanes(a, a_tiles)
+    tile_lanes(b.T, b_tiles)
     machine = gemm_machine.make_machine(a_tiles, b_tiles, tiles.tr, tiles.tc, settings)
     cycles, did = gemm_machine.run(machine)
     output = np.empty((a.shape[0], b.shape[1]), np.float32)
