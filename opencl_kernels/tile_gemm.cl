@@ -11,7 +11,8 @@
 // Sums are added up in order of k, with whatever contraction of a * b + c the device has: float results equal
 // those of the array within rounding, integers exactly.
 //
-// Any one-dimensional range is right: work-items share the tiles of C among them.
+// Any one-dimensional range is right: work-items share the tiles of C among them, in an order in which some strips of
+// A, as many as half a core's cache holds, stay there while the strips of B pass by once.
 
 #ifndef TR
 #define TR 16         // rows of a tile: 1 to 128
@@ -21,6 +22,9 @@
 #endif
 #ifndef TP
 #define TP 64         // products of a tile along the common dimension: 1 to 1024
+#endif
+#ifndef CACHED_BYTES
+#define CACHED_BYTES 524288  // of A that a core is to keep: 1 or more
 #endif
 #ifndef PRECISION
 #define PRECISION 32  // 32: float; 8: integers of 8 bits; 12, 14 or 16: integers in 16 bits
@@ -93,13 +97,17 @@ typedef SUM stored_sums;
 __kernel void tile_gemm(__global const STORED *restrict a, __global const STORED *restrict b,
                         __global RESULT *restrict c, const int nr, const int nc, const int np)
 {
-    const int k_count = np * TP;
-    for (int tile = get_global_id(0); tile < nr * nc; tile += get_global_size(0)) {
-        __global RESULT *restrict c_tile = c + (size_t)tile * TR * TC;
+    const int k_count = np * TP, kept = CACHED_BYTES / ((size_t)k_count * TR * sizeof(STORED));
+    const int most = kept < 1 ? 1 : kept < nr ? kept : nr;  // strips of A in a block
+    for (int turn = get_global_id(0); turn < nr * nc; turn += get_global_size(0)) {
+        const int first = turn / (most * nc) * most, within = turn - first * nc;
+        const int strips = nr - first < most ? nr - first : most;
+        const int tile_row = first + within % strips, tile_column = within / strips;
+        __global RESULT *restrict c_tile = c + ((size_t)tile_row * nc + tile_column) * TR * TC;
         for (int r = 0; r < TR; r += ROWS)
             for (int col = 0; col < TC; col += COLUMNS) {
-                __global const STORED *restrict a_k = a + (size_t)(tile / nc) * k_count * TR + r;
-                __global const STORED *restrict b_k = b + (size_t)(tile % nc) * k_count * TC + col;
+                __global const STORED *restrict a_k = a + (size_t)tile_row * k_count * TR + r;
+                __global const STORED *restrict b_k = b + (size_t)tile_column * k_count * TC + col;
                 sums sum[ROWS][VECTORS];
 #pragma unroll
                 for (int i = 0; i < ROWS; i++)

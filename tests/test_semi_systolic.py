@@ -111,8 +111,12 @@ def test_products_are_rounded_before_they_are_added(make: Make) -> None:
     np.testing.assert_array_equal(product(array, a, b), 0)
 
 
-@pytest.mark.parametrize("counts", COUNTS)
-@pytest.mark.parametrize("tile", [*TILES, "4,2,5", "5,4,3", "6,24,8"])
+# Strips of A that are all kept in the cache, three and two of five at a time, and one at a time.
+LONG = [("16,16,64", (5, 3, 10)), ("16,16,64", (5, 3, 35)), ("16,16,64", (3, 2, 150))]
+
+
+@pytest.mark.parametrize(("tile", "counts"), [
+    *((tile, counts) for tile in (*TILES, "4,2,5", "5,4,3", "6,24,8") for counts in COUNTS), *LONG])
 def test_the_fast_kernel_is_right_within_rounding(make: Make, tile: str, counts: tuple[int, int, int]) -> None:
     array = make(tile, engine="fast")
     a, b = operands(array, *counts)
