@@ -184,13 +184,23 @@ def conv_blocks(geometry: ConvolutionGeometry, pass_: Pass, x: npt.ArrayLike, y:
     shape = np.broadcast_shapes(x.shape, y.shape, *(size.shape for size in built))
     words = ram.words(assumptions.word_bits)
     sets = ceil_div(r.positions, x)
-    held = align(align(align(built.z_channel, assumptions.band), built.z), 2 * built.z)
-    inp = 2 * ceil_div(held, words)
+    inp = inp_blocks(built.z, built.z_channel, assumptions, ram)
     if r.sums_up:
         kern = 2 * y * y * ceil_div(align(r.stored_products, y), words)
         out = x * ceil_div(r.out_n * r.out_c * sets, words)
     else:
         kern = y * ceil_div(ceil_div(r.kern_n, y) * r.stored_products, words)
         out = 2 * x * ceil_div(y * sets, words)
-    return ConvBlocks(*(np.broadcast_to(np.maximum(by_words, ceil_div(taken, ram.ports)), shape)
-                        for by_words, taken in ((inp, built.z), (kern, y), (out, x))))
+    return ConvBlocks(*(np.broadcast_to(blocks, shape) for blocks in (
+        inp, np.maximum(kern, ceil_div(y, ram.ports)), np.maximum(out, ceil_div(x, ram.ports)))))
+
+
+def inp_blocks(z: Array, z_channel: Array, assumptions: ConvAssumptions, ram: Ram = BRAM18) -> Array:
+    """Blocks of INP's two line buffers, by words and by ports (Eq. 5.14, 5.18, 5.21).
+
+    Parameters
+    ----------
+    z, z_channel : words that the array may want at once, and that a line buffer holds
+    """
+    held = align(align(align(z_channel, assumptions.band), z), 2 * z)
+    return np.asarray(np.maximum(2 * ceil_div(held, ram.words(assumptions.word_bits)), ceil_div(z, ram.ports)))

@@ -19,8 +19,7 @@ from ..errors import UnsupportedError
 from ..gemm.shapes import ConvolutionGeometry, Pass
 from ..latency.conv_model import BINDING, Compiled, ConvAssumptions, conv_latency
 from ..latency.conv_roles import conv_roles
-from ..latency.integers import align, ceil_div
-from ..latency.resources import BRAM18, URAM, Ram, conv_blocks
+from ..latency.resources import BRAM18, URAM, conv_blocks, inp_blocks
 from ..latency.workload import Workload
 from .rows import Row
 from .space import Limits
@@ -123,7 +122,7 @@ class ConvSharing:
     def _fit(self, parts: Integers, z: Integers, z_channel: Integers,
              columns: slice | Integers) -> npt.NDArray[np.bool_]:
         """Whether the memories fit, for each of the columns."""
-        memories = [np.stack([_inp_blocks(z, z_channel, self._assumptions, ram) for ram in (BRAM18, URAM)])]
+        memories = [np.stack([inp_blocks(z, z_channel, self._assumptions, ram) for ram in (BRAM18, URAM)])]
         for blocks in (self._kern, self._out):
             memories.append(sum((blocks[some][:, :, columns].max(axis=0)
                                  for some in (parts[self._sums_up[parts]], parts[~self._sums_up[parts]]) if some.size),
@@ -144,12 +143,6 @@ class ConvSharing:
             found.z, found.z_channel, words if sums_up else 0, kern_read,
             np.stack([kind.kern for kind in blocks]), np.stack([kind.out for kind in blocks]),
             float(found.host_to_device_s.flat[0] + found.device_to_host_s.flat[0]), float(found.launch_s.flat[0]))
-
-
-def _inp_blocks(z: Integers, z_channel: Integers, assumptions: ConvAssumptions, ram: Ram) -> Integers:
-    """Blocks of a line buffer (Eq. 5.14, 5.18, 5.21), as `conv_blocks` has them of a whole convolution."""
-    held = align(align(align(z_channel, assumptions.band), z), 2 * z)
-    return np.maximum(2 * ceil_div(held, ram.words(assumptions.word_bits)), ceil_div(z, ram.ports))
 
 
 def read_cycles(words: Integers, assumptions: ConvAssumptions) -> Integers:
