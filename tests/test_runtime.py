@@ -191,8 +191,9 @@ def test_the_real_pocl_shows_no_device_without_its_cache() -> None:
     assert "PoCL cannot write to its cache folder /proc/none" in run.stdout
 
 
-def test_without_pyopencl_the_extra_is_named() -> None:
-    code = ("import sys; sys.modules['pyopencl'] = None\n"
+@pytest.mark.parametrize("module", ["None", "type(sys)('pyopencl')"], ids=["none", "what an uninstalled one leaves"])
+def test_without_pyopencl_the_extra_is_named(module: str) -> None:
+    code = (f"import sys; sys.modules['pyopencl'] = {module}\n"
             "from barista.compose import make_ops\nmake_ops('opencl')")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1

@@ -22,6 +22,9 @@ _pin_pocl_threads()
 try:
     import pyopencl as cl
 except ImportError:
-    raise MissingExtraError("pyopencl", "opencl", "OpenCL, on which the backends opencl and fpga stand,") from None
+    cl = None
+# An uninstalled one may leave an empty package behind, around PoCL's files.
+if not hasattr(cl, "get_platforms"):
+    raise MissingExtraError("pyopencl", "opencl", "OpenCL, on which the backends opencl and fpga stand,")
 
 __all__ = ["cl"]
