@@ -21,10 +21,12 @@ _pin_pocl_threads()
 
 try:
     import pyopencl as cl
+
+    # An uninstalled one may leave an empty package behind, around PoCL's files.
+    _missing = not hasattr(cl, "get_platforms")
 except ImportError:
-    cl = None
-# An uninstalled one may leave an empty package behind, around PoCL's files.
-if not hasattr(cl, "get_platforms"):
+    _missing = True
+if _missing:
     raise MissingExtraError("pyopencl", "opencl", "OpenCL, on which the backends opencl and fpga stand,")
 
 __all__ = ["cl"]
