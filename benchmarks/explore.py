@@ -51,10 +51,10 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def space_of(workloads: list[Workload], kind: str) -> Space:
-    """The space of a kind of array on its default grid and limits."""
+    """The space of a kind of array on its default grid and limits; for gemm, transfers and products of the thesis."""
     rows, points = rows_of(workloads), Grid.parse(kind).points()
     if kind == "gemm":
-        return gemm_space(rows, points, Limits.of(BOARD, "card"), GemmAssumptions.of(BOARD), 9)
+        return gemm_space(rows, points, Limits.of(BOARD, "card"), GemmAssumptions.of(BOARD), 9, products="image")
     return conv_space(rows, points, Limits.of(BOARD, "region"), ConvAssumptions.of(BOARD), 9)
 
 

@@ -265,6 +265,7 @@ def test_what_else_lies_in_a_library(card: Bitstream, caplog: pytest.LogCaptureF
     folder = card.path.parent
     schedule = folder / "a_schedule.json"
     schedule.write_text('{"format": 1, "net": "LeNet", "batch": 64, "entries": []}')
+    (folder / "machine.json").write_text('{"format": 1, "device": "a processor", "host": {}, "arrays": []}')
     assert list(Library(folder).bitstreams) == [card.name]
     assert not caplog.messages
     (folder / "folder.json").mkdir()

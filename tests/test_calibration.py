@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from barista.errors import DataError, UnsupportedError
 from barista.gemm.tiles import TileSizes
+from barista.hardware.bitstream import write
 from barista.hardware.board import load_board
 from barista.latency import calibration
 from barista.latency.calibration import fit, nonnegative_least_squares
-from barista.latency.engine_model import ArrayFigures, Costs, EngineFigures
+from barista.latency.engine_model import HOST_STAGES, ArrayFigures, Costs, EngineFigures
+from barista.schedule import Schedule
 
 KNOWN = {"transfers": 4e-6, "bytes": 1e-10, "never": 0.0}
 
@@ -123,21 +125,30 @@ def test_a_calibration_comes_back_from_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("field", "value", "message"), [
-    ("format", 2, "not a calibration of format 1"),
-    ("units", "two", "'two' is no int"),
-    ("units", True, "True is no int"),
-    ("threads", None, "None is no int"),
-    ("host", {}, "no costs of im2col, write, read, overhead"),
-    ("host", {"im2col": {"seconds": {"words": -1e-9}}}, "-1e-09 is no number of 0 or more"),
-    ("arrays", [{"tiles": [16, 16]}], "missing 1 required positional argument"),
-    ("arrays", 3, "not iterable"),
-    ("cpu", [1], "damaged"),
+    ("format", 2, "is a calibration of format 2, and this version reads format 1"),
+    ("format", None, "is a calibration of format None, and this version reads format 1"),
+    ("units", "two", "damaged: units 'two' is no whole number"),
+    ("units", True, "units True is no whole number"),
+    ("threads", None, "threads None is no whole number"),
+    ("host", {}, "host has no costs of im2col, write, read, overhead"),
+    ("host", {stage: {"seconds": {"words": -1e-9}} for stage in HOST_STAGES},
+     "host im2col: words -1e-09 is no number of 0 or more"),
+    ("host", {stage: {"seconds": {}} for stage in HOST_STAGES},
+     "host im2col: median_error None is no number of 0 or more"),
+    ("host", dict.fromkeys(HOST_STAGES, 7), "host: im2col 7 is no object"),
+    ("arrays", [{"tiles": [16, 16], "precision": "fp32"}], r"array 0: tiles \[16, 16\] are not three whole numbers"),
+    ("arrays", [{"tiles": [16, 16, 0], "precision": "fp32"}], r"array 0: tiles \[16, 16, 0\] are not three whole"),
+    ("arrays", [{"tiles": [16, 16, 8], "precision": "fp33"}], "array 0: precision 'fp33' is none of fp32, dfxp8"),
+    ("arrays", [{"tiles": [16, 16, 8]}], "array 0: precision is missing"),
+    ("arrays", [3], "array 0 is no object"),
+    ("arrays", 3, "arrays 3 is no list"),
+    ("cpu", [1], r"cpu \[1\] is no object"),
 ])
 def test_damaged_files_are_refused(tmp_path: Path, field: str, value: object, message: str) -> None:
     path = tmp_path / "machine.json"
     calibration.save(figures(), path)
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
-    with pytest.raises(DataError, match=rf"machine\.json: .*{message}.*make it again: barista calibrate"):
+    with pytest.raises(DataError, match=rf"machine\.json.*{message}.*; calibrate again: barista calibrate$"):
         calibration.load(path)
 
 
@@ -148,13 +159,29 @@ def test_a_field_that_is_missing_and_a_file_that_is_cut_off(tmp_path: Path) -> N
     fields = json.loads(text)
     del fields["overlaps"]
     path.write_text(json.dumps(fields))
-    with pytest.raises(DataError, match=r"damaged \(KeyError: 'overlaps'"):
+    with pytest.raises(DataError, match=r"the calibration is damaged: overlaps is missing; calibrate again"):
         calibration.load(path)
     path.write_text(text[:200])
-    with pytest.raises(DataError, match=r"machine\.json: not a calibration: "):
+    with pytest.raises(DataError, match=r"machine\.json is no calibration, or was cut off: line \d+ is no JSON: "):
         calibration.load(path)
     with pytest.raises(DataError, match=r"there is no calibration .*other\.json; make one: barista calibrate --out"):
         calibration.load(tmp_path / "other.json")
+
+
+def test_other_files_are_no_calibrations(tmp_path: Path) -> None:
+    """What they are is said, and never that they should be written over."""
+    path = tmp_path / "other.json"
+    manifest = write(tmp_path, b"binary", TileSizes(8, 8, 16), "fp32", load_board("u250"))
+    Schedule("net", 1, ()).save(tmp_path / "schedule.json")
+    for content, message in ((manifest.path.read_bytes(), "is a manifest, no calibration"),
+                             ((tmp_path / "schedule.json").read_bytes(), "is a schedule, no calibration"),
+                             (b'{"format": 1}', "is no calibration"), (b"[1]", "is no calibration"),
+                             (b"\xff\xfe", "is no calibration: it is not text")):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"other\.json {message}; give a file that `barista calibrate --out FI"):
+            calibration.load(path)
+    with pytest.raises(DataError, match="the calibration cannot be read: Is a directory"):
+        calibration.load(tmp_path)
 
 
 def test_the_kept_calibration_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

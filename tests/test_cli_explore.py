@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from barista.cli.arguments import Parser, UsageError
-from barista.cli.explore import add_arguments, number
+from barista.cli.explore import add_arguments
 from barista.cli.main import main
+from barista.cli.numbers import above, counted, number
 from barista.gemm.shapes import Pass
 from barista.hardware.board import load_board
+from barista.hardware.host import load_host
 from barista.latency.gemm_model import GemmAssumptions, pass_latency
 from barista.latency.networks import network_workloads
 from barista.resources import find
@@ -48,13 +50,18 @@ def test_gemm_prints_each_the_single_one_and_the_set(capsys: Capture, tmp_path: 
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["best", "Tr,Tc,Tp", "ms", "GOPS"]
     assert [line[:18].strip() for line in lines[:5]] == PASSES
-    assert lines[6] == "Designs: of 16 points nothing is excluded; 16 are legal"
+    assert lines[6] == "Designs: of 16 points nothing is excluded; 16 legal"
     own, single, best = (costs_of(line) for line in lines[7:10])
     assert lines[7].startswith("Each on its own best design")
     assert lines[8].startswith("Best single design ")
     assert lines[9].startswith("Best set found, of 2: ") and lines[9].endswith("; no set is better")
     assert own < best < single
-    assert lines[-1].startswith("The thesis's heuristic")
+    assert lines[12].startswith("The thesis's heuristic")
+    assert lines[13:] == [
+        "Limits: u250; grid tr=8:32:8,tc=tr,tp=32:128:32 (--grid widens it; tc=4:64:4 in it makes tiles that are not "
+        "square; --limits region takes one of its regions)",
+        "Not counted: im2col on the host, the same for every design, and tiling and untiling, for which board u250 has "
+        "no rate: --host-model FILE with a host file of your own counts them"]
 
     with (tmp_path / "designs.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -63,11 +70,12 @@ def test_gemm_prints_each_the_single_one_and_the_set(capsys: Capture, tmp_path: 
     assert sum(float(row["single_ms"]) for row in rows) == pytest.approx(single, rel=1e-3)
     assert sum(float(row["set_ms"]) for row in rows) == pytest.approx(best, rel=1e-3)
     assert len({row["set"] for row in rows}) == 2
-    assumptions = GemmAssumptions.of(load_board("u250"))
+    assumptions = GemmAssumptions.of(load_board("u250"), padding="once")
     for row, workload in zip(rows, network_workloads("lenet", 64), strict=True):
         assert workload.name == row["names"]
         sizes = [int(size) for size in row["best"].split(",")]
-        assert float(row["best_ms"]) == pytest.approx(1e3 * float(pass_latency(workload, *sizes, assumptions).total_s))
+        assert float(row["best_ms"]) == pytest.approx(
+            1e3 * float(pass_latency(workload, *sizes, assumptions, "batched").total_s))
         assert int(row["ops"]) == workload.ops
         assert float(row["set_penalty"]) == pytest.approx(float(row["set_ms"]) / float(row["best_ms"]) - 1, abs=1e-12)
 
@@ -104,8 +112,42 @@ def test_a_host_adds_its_tiling(capsys: Capture, tmp_path: Path) -> None:
         assert explore(*GRID, *words) == 0
         costs.append(costs_of(next(line for line in capsys.readouterr().out.splitlines() if "own best" in line)))
     assert costs[1] > 2 * costs[0]
-    error = refused(capsys, *GRID, "--host-model", "xeon_e5_2686v4")
-    assert "host 'xeon_e5_2686v4' has no tiling_bytes_per_s, which exploring with --host-model needs" in error
+
+
+def test_a_host_without_rates_counts_what_it_has(capsys: Capture, tmp_path: Path) -> None:
+    text = load_host("xeon_e5_2686v4").path.read_text().replace('name = "xeon_e5_2686v4"', 'name = "half"')
+    half = tmp_path / "half.toml"
+    half.write_text(text + '\n[tiling_bytes_per_s]\nvalue = 1e8\nsource = "assumed"\n')
+    said = {}
+    for host in ("", "xeon_e5_2686v4", str(half)):
+        assert explore(*GRID, *(("--host-model", host) if host else ())) == 0
+        lines = capsys.readouterr().out.splitlines()
+        said[host] = costs_of(next(line for line in lines if "own best" in line)), lines[-1]
+    assert said[""][0] == said["xeon_e5_2686v4"][0] < said[str(half)][0]
+    assert "tiling and untiling, for which neither board u250 nor host xeon_e5_2686v4 has a rate" in (
+        said["xeon_e5_2686v4"][1])
+    assert ", and untiling, for which neither board u250 nor host half has a rate" in said[str(half)][1]
+    assert explore(*SMALL, "--host-model", "xeon_e5_2686v4") == 0
+    assert "--host-model has no effect" in capsys.readouterr().out
+
+
+def test_the_thesis_s_view_is_there_too(capsys: Capture) -> None:
+    costs = []
+    for words in ((), ("--padding", "once", "--products", "batched"), ("--padding", "none", "--products", "image")):
+        assert explore(*GRID, *words) == 0
+        costs.append(costs_of(next(line for line in capsys.readouterr().out.splitlines() if "own best" in line)))
+    assert costs[0] == costs[1] != costs[2]
+
+
+def test_one_point_is_one_design(capsys: Capture) -> None:
+    assert explore("--grid", "tr=36,tc=36,tp=64") == 0
+    out = capsys.readouterr().out
+    assert "-0.0%" not in out
+    assert "Designs: of 1 point nothing is excluded; 1 legal" in out
+    assert "Each on its own best design (1 design)" in out
+    assert "Best set found, of 1:" in out
+    assert len(re.findall(r"^  36,36,64 ", out, re.MULTILINE)) == 1
+    assert "tc=4:64:4 in it" not in out, "this grid is not of square tiles alone"
 
 
 def test_layers_get_one_design_for_all_their_passes(capsys: Capture) -> None:
@@ -162,7 +204,7 @@ def test_a_board_without_blocks_is_no_board_for_conv(capsys: Capture, tmp_path: 
     assert explore(*GRID, "--board", str(board)) == 0
 
 
-@pytest.mark.parametrize(("text", "value"), [("10%", 0.1), ("0.25", 0.25), ("0", 0.0), ("150%", 1.5)])
+@pytest.mark.parametrize(("text", "value"), [("10%", 0.1), ("0.25", 0.25), ("0", 0.0), ("1", 1.0), ("150%", 1.5)])
 def test_penalties_are_shares(text: str, value: float) -> None:
     parser = Parser("barista explore", "", "")
     add_arguments(parser)
@@ -172,6 +214,7 @@ def test_penalties_are_shares(text: str, value: float) -> None:
 @pytest.mark.parametrize(("words", "message"), [
     (("--max-penalty", "some"), "'some' is no share such as 10% or 0.1"),
     (("--max-penalty", "-1"), "-1"),
+    (("--max-penalty", "5"), "5 as a share is 500 %; write 5% or 500%, whichever is meant"),
     (("--max-penalty", "1", "--max-bitstreams", "2"), "not allowed with"),
     (("--max-bitstreams", "0"), "0 is too small; give 1 or more"),
 ])
@@ -183,5 +226,14 @@ def test_choices_that_cannot_be_read(words: tuple[str, ...], message: str) -> No
 
 
 def test_numbers_have_no_exponents() -> None:
-    assert [number(value) for value in (0.0123456, 12.3456, 999.94, 1234.5, 1234567.8)] == [
-        "0.01235", "12.35", "999.9", "1,234", "1,234,568"]
+    assert [number(value) for value in (0.0, 1.5e-7, 0.0123456, 12.3456, 999.94, 999.99, 1234.5, 1234567.8)] == [
+        "0", "0.00000015", "0.01235", "12.35", "999.9", "1,000", "1,234", "1,234,568"]
+
+
+def test_shares_above_are_never_minus_nothing() -> None:
+    least = 0.1 + 0.2
+    assert [above(cost, least) for cost in (0.3, least, 0.33, 0.6)] == ["+0.0%", "+0.0%", "+10.0%", "+100.0%"]
+
+
+def test_one_has_no_plural() -> None:
+    assert [counted(count, "design") for count in (0, 1, 1146)] == ["0 designs", "1 design", "1,146 designs"]

@@ -102,7 +102,8 @@ def test_costs_on_a_card_follow_from_its_figures(cards: Path, tmp_path: Path) ->
     assert sum(fpga.breakdown.values()) == pytest.approx(fpga.seconds)
     assert costs.notes == () and costs.reconfiguration_s == {"one": 0.0}
     [note] = card_costs([work], {"one": manifest}, board, host).notes
-    assert "has a rate for it: im2col, tiling, untiling (add, for example, im2col_bytes_per_s to" in note
+    assert "has a rate for it: im2col, tiling, untiling; the times on bitstreams are too low by that. To count" in note
+    assert "run `barista calibrate --out FILE` on the machine with the card and give --calibration FILE, or" in note
 
 
 def test_the_clock_is_that_of_the_bitstream(tmp_path: Path) -> None:
@@ -149,12 +150,47 @@ def test_costs_of_a_machine_that_was_calibrated(tmp_path: Path) -> None:
     assert alone.notes == ("No candidate: opencl, which was not calibrated",)
 
 
+def test_a_calibration_says_what_the_host_of_a_card_takes(tmp_path: Path) -> None:
+    """Transfers and kernels are those of the board; im2col, tiling and the CPU those of the machine."""
+    board, host = load_board("u250"), load_host("xeon_e5_2686v4")
+    exact, other = (write(tmp_path, b"binary", TileSizes.parse(sizes), "fp32", board).manifest
+                    for sizes in ("16,16,64", "32,32,64"))
+    measured = figures(DEVICE, {"8,8,32": 1e-9, "16,16,64": 3e-9})
+    work = Workload("conv", Pass.FORWARD, GEOMETRY)
+    costs = card_costs([work], {"exact": exact, "other": other}, board, host, measured)
+    plain = card_costs([work], {"exact": exact, "other": other}, board, host)
+    found = {way.name: way for way in costs.candidates[key_of(work)]}
+    without = {way.name: way for way in plain.candidates[key_of(work)]}
+    assert list(found) == ["cpu", "exact", "other"]
+    assert found["cpu"].seconds == predict_cpu(work, measured)
+    prediction = predict_fpga(work, exact.tiles, "fp32", measured).stages
+    for stage in ("im2col", "tiling", "untiling"):
+        assert found["exact"].breakdown[stage] == prediction[stage]
+        assert without["exact"].breakdown[stage] == 0.0
+    assert prediction["im2col"] > 0 and prediction["tiling"] > 0
+    for name in ("exact", "other"):
+        for stage in ("write", "kernel", "read"):
+            assert found[name].breakdown[stage] == without[name].breakdown[stage] > 0
+        assert found[name].seconds == pytest.approx(sum(found[name].breakdown.values()))
+    # Two groups of 4 filters and of 27 x 324 columns: in tiles of 32,32,64 a word costs what it does in 16,16,64.
+    assert found["other"].breakdown["tiling"] == pytest.approx(2 * 3e-9 * (32 * 64 + 352 * 64))
+    assert costs.notes == ("Tiling for 32,32,64 fp32 counts at what a word costs with 16,16,64, the nearest tiles in "
+                           "the calibration",)
+    assert costs.reconfiguration_s == dict.fromkeys(("exact", "other"), board.reconfiguration_s)
+    slow = card_costs([work], {"exact": exact}, board, host, dataclasses.replace(measured, cpu=None))
+    assert slow.candidates[key_of(work)][0].seconds == without["cpu"].seconds
+    assert slow.notes == ("The calibration has no figures of the CPU, whose passes count at the rate of host "
+                          "xeon_e5_2686v4",)
+
+
 # ---- the command ------------------------------------------------------------------------------------------
 
 def test_a_plan_for_a_card(tmp_path: Path, cards: Path, capsys: Capture) -> None:
     status, out, err = say(capsys, *SHAPE, "--bitstreams", cards, "--board", "u250", "--out", tmp_path / "plan.json")
     assert status == 0, err
-    lines = out.splitlines()
+    note, blank, *lines = out.splitlines()
+    assert note.startswith("Not counted, because neither board nor host has a rate for it: im2col, tiling, until")
+    assert blank == ""
     assert lines[0].split() == ["layer", "pass", "engine", "bitstream", "im2col", "ms", "runner-up", "costs", "ms",
                                 "more"]
     rows = [line.split() for line in lines[1:6]]
@@ -173,7 +209,8 @@ def test_a_plan_for_a_card(tmp_path: Path, cards: Path, capsys: Capture) -> None
     assert lines[8].startswith("CPU only: ")
     assert lines[9].startswith(f"one bitstream, every pass on it ({NAMES[1]}): ")
     assert f"; the plan is {cpu / total:.3g} times as fast" in lines[8]
-    assert lines[11].startswith("Not counted, because neither board nor host has a rate for it: im2col, tiling, until")
+    # Here the best single bitstream beside the CPU is the plan itself.
+    assert lines[10].endswith(" ms; the plan is the same") and len(lines) == 11
     assert "Costs from the figures of board u250 and host xeon_e5_2686v4" in err
 
 
@@ -200,6 +237,48 @@ def test_other_precisions_take_part_only_where_they_are_allowed(tmp_path: Path, 
     status, _, err = say(capsys, *words, "--precision", "dfxp12")
     assert status == 1
     assert "has no bitstream of the precision dfxp12, only of dfxp8, fp32; allow it with --precision dfxp8, fp32" in err
+
+
+def test_a_plan_for_a_card_in_a_machine_that_was_calibrated(tmp_path: Path, cards: Path, capsys: Capture) -> None:
+    calibration.save(figures(DEVICE, {"16,16,64": 1e-9, "32,32,64": 1e-9}), tmp_path / "machine.json")
+    words = (*SHAPE, "--bitstreams", cards, "--board", "u250", "--out", tmp_path / "plan.json", "--calibration",
+             tmp_path / "machine.json")
+    status, out, err = say(capsys, *words)
+    assert status == 0, err
+    assert out.startswith("layer ")
+    assert f"board u250; what its host takes from the calibration {tmp_path / 'machine.json'} with 2 thread(s)" in err
+    assert "--host-model" not in err
+    # The host's work counts: the array's every pass takes longer than without it.
+    every = [float(re.search(r"^one bitstream, every pass on it.*: ([\d.e+]+) ms", text, re.MULTILINE)[1])
+             for text in (out, say(capsys, *words[:-2])[1])]
+    assert every[0] > every[1]
+    _, _, err = say(capsys, *words, "--host-model", "gtx_1080ti")
+    assert "--host-model has no effect: the calibration says what the host takes" in err
+    library(cards, "32,32,64", precision="dfxp8")
+    status, _, err = say(capsys, *words, "--precision", "dfxp8")
+    assert status == 1
+    assert (f"the calibration of {DEVICE} has no bitstream of dfxp8, so what the host takes to cut matrices into tiles "
+            "of dfxp8 is not known; it has fast 16,16,64 fp32; fast 32,32,64 fp32; build one for the board") in err
+    status, _, err = say(capsys, *words[:-1], cards / f"{NAMES[0]}.json")
+    assert status == 1 and "is a manifest, no calibration; give a file that `barista calibrate --out FILE` wrote" in err
+
+
+def test_the_place_of_the_schedule_is_tried_first(tmp_path: Path, capsys: Capture) -> None:
+    for out, message in ((tmp_path / "none" / "plan.json", r"none/plan.json: there is no folder .*none; make it"),
+                         (tmp_path, r" is a folder; give the name of a file")):
+        # Neither network nor bitstreams are there: nothing has looked for them yet.
+        status, said, err = say(capsys, "--model", "none", "--bitstreams", "none", "--board", "u250", "--out", out)
+        assert (status, said) == (1, "")
+        assert re.search(rf"^barista: error: --out .*{message}", err, re.MULTILINE), err
+
+
+def test_a_plan_that_gains_nothing_says_so(tmp_path: Path, cards: Path, capsys: Capture) -> None:
+    calibration.save(figures(DEVICE, {"16,16,64": 1.0}), tmp_path / "machine.json")
+    status, out, err = say(capsys, *SHAPE, "--bitstreams", cards, "--board", "u250", "--out", tmp_path / "plan.json",
+                           "--calibration", tmp_path / "machine.json")
+    assert status == 0, err
+    assert re.search(r"^CPU only: [\d.]+ ms; the plan is the same$", out, re.MULTILINE)
+    assert "1 times" not in out and "beside the CPU" not in out
 
 
 def test_a_plan_is_drawn(tmp_path: Path, cards: Path, capsys: Capture) -> None:

@@ -65,6 +65,15 @@ def test_axes_that_are_named_replace_the_defaults() -> None:
     assert Grid.parse("conv", "X=1:3,y=2:3,pe=4:6").points().tolist() == [[2, 2], [2, 3], [3, 2]]
 
 
+@pytest.mark.parametrize(("kind", "text", "said"), [
+    ("gemm", "", "tr=4:64:4,tc=tr,tp=2:512:2"),
+    ("gemm", "tr=36,tc=8:9,tp=64", "tr=36,tc=8:9,tp=64"),
+    ("conv", "x=1:60,y=4:24,pe=20:345", "x=1:60,y=4:24,pe=20:345"),
+])
+def test_grids_are_said_as_they_are_written(kind: str, text: str, said: str) -> None:
+    assert str(Grid.parse(kind, text)) == said
+
+
 @pytest.mark.parametrize(("kind", "text", "message"), [
     ("gemm", "tr=4-8", r"grid 'tr=4-8': 'tr=4-8' is not NAME=FIRST:LAST:STEP, such as tr=4:64:4"),
     ("gemm", "tz=4", r"there is no axis 'tz' for --kind gemm; axes: tr, tc, tp, pe"),
@@ -236,7 +245,7 @@ def test_too_few_designs_say_how_many_there_must_be() -> None:
     tight = Limits("tight", 1000, 0, 260, None)
     explorer = Explorer(conv_space(rows, Grid.parse("conv", "x=3,y=2:3").points(), tight, ConvAssumptions(), 9))
     assert explorer.single is None
-    with pytest.raises(UnsupportedError, match=r"no 1 design\(s\) were found that hold all 2 different convolutions, "
+    with pytest.raises(UnsupportedError, match=r"no 1 design was found that holds all 2 different convolutions, "
                                                r"since those that share one share its memory; 2 were"):
         explorer.best_set(1)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from barista.schedule import search
 from barista.schedule.merge import LIMITS, Merger, cheapest
-from barista.schedule.search import best_set, fewest, least_number, merge_pairs
+from barista.schedule.search import best_set, fewest, least_number, merge_pairs, merge_samples
 from barista.schedule.table import Floats, Group, Grouping, Integers, Table, own_designs
 
 
@@ -173,6 +173,36 @@ def test_pairs_merge_until_none_can(shared: bool) -> None:
         check(table, grouping)
     assert all(table.centre((*a.members, *b.members)) is None
                for a, b in itertools.combinations(groupings[-1].groups, 2))
+
+
+def test_samples_of_the_columns_make_plans_of_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = random_table(7, 8, 3, shared=True)
+    assert merge_samples(table) == [], "fewer columns than a sample has"
+    monkeypatch.setattr(search, "_SAMPLE_COLUMNS", len(table.sizes) - 2)
+    groupings = merge_samples(table)
+    assert groupings
+    for grouping in groupings:
+        check(table, grouping)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10**6), rows=st.integers(2, 12), count=st.integers(1, 4))
+def test_rounding_makes_no_design(seed: int, rows: int, count: int) -> None:
+    """Equal columns and costs of which sums round: one design is enough, and none is there twice."""
+    rng = np.random.default_rng(seed)
+    table = Table(np.repeat(0.1 + rng.random((rows, 1)), 2, axis=1), rng.integers(1, 4, rows), np.array([[1], [2]]))
+    starts = Merger(table).merge_at()
+    for start in starts:
+        assert len(set(start.columns)) == len(start.columns)
+    found = best_set(table, count, starts)
+    assert found is not None
+    assert len(found.grouping.groups) == 1 and found.is_optimal
+
+
+def test_groups_on_one_design_are_one_where_they_share_nothing() -> None:
+    table = line([[1, 2], [3, 4], [9, 5]])
+    groups = [Group(0, (1,), 3.0), Group(1, (2,), 5.0), Group(0, (0,), 1.0)]
+    assert table.joined(groups).groups == (Group(1, (2,), 5.0), Group(0, (0, 1), 4.0))
 
 
 # ---- the thesis's heuristic -------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ import pytest
 
 from barista.cli import plot
 from barista.errors import DataError, MissingExtraError
+from barista.latency.networks import network_workloads
 from barista.ops.base import StageSeconds
+from barista.schedule.selector import Candidate, key_of, select
 
 pytest.importorskip("matplotlib", reason="the plot extra is not installed")
 
@@ -48,6 +50,46 @@ def test_a_chart_of_many_rows_is_no_taller_than_a_page_can_show(monkeypatch: pyt
     assert few.get_figheight() < 8 and many.get_figheight() == 24
     sizes = [figure.axes[0].get_yticklabels()[0].get_fontsize() for figure in (few, many)]
     assert sizes[0] == 10 and sizes[1] * 1000 / 72 < 24
+
+
+def designs(monkeypatch: pytest.MonkeyPatch, *curves: list[float], own: float = 9e5) -> Any:
+    """The axes of the chart of some sets."""
+    figures: list[Any] = []
+    monkeypatch.setattr(plot, "_save", lambda figure, path: figures.append(figure))
+    plot.plot_designs(*curves, own, "ms", "a title", "designs.png")
+    figures[0].draw_without_rendering()
+    return figures[0].axes[0]
+
+
+def test_designs_are_drawn_in_plain_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    nan = float("nan")
+    axes = designs(monkeypatch, [nan, 1.05e6, 1.02e6], [nan] * 3, [nan, 1.0e6, 1.0e6])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "best found", "no set costs less", "each its own design"]
+    assert axes.get_ylabel() == "s per iteration" and axes.yaxis.get_offset_text().get_text() == ""
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels and all(800 <= float(label.replace(",", "")) <= 1100 for label in labels)
+    assert axes.get_xlim() == (0.5, 3.5)
+    marks = {line.get_label(): (line.get_marker(), line.get_markersize()) for line in axes.lines}
+    assert marks["no set costs less"] == ("_", 16.0)
+    assert designs(monkeypatch, [9.0, 8.0], [9.5, 8.5], [9.0, 8.0], own=7.5).get_ylabel() == "ms per iteration"
+
+
+def test_a_plan_has_rings_and_plain_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    workloads = network_workloads("lenet", 1)[:2]
+    ways = [Candidate("cpu", 0.004), Candidate("opencl", 0.03)]
+    candidates = {key_of(workload): ways for workload in workloads}
+    figures: list[Any] = []
+    monkeypatch.setattr(plot, "_save", lambda figure, path: figures.append(figure))
+    plot.plot_plan(select(workloads, candidates, {}), candidates, "a title", "plan.png")
+    figures[0].draw_without_rendering()
+    axes = figures[0].axes[0]
+    ring = next(line for line in axes.lines if line.get_label() == "the plan")
+    assert ring.get_linestyle() == "None" and ring.get_fillstyle() == "none"
+    assert list(ring.get_xdata()) == [4.0, 4.0]
+    assert axes.get_ylim() == (pytest.approx(1.7), pytest.approx(-0.7)), "room around the first and the last row"
+    shown = [label.get_text() for label in axes.get_xticklabels()]
+    assert {"5", "10", "20"} <= set(shown) and not any("$" in text or "e" in text for text in shown)
 
 
 def test_nothing_to_draw_is_an_empty_chart(monkeypatch: pytest.MonkeyPatch) -> None:

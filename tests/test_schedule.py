@@ -10,6 +10,9 @@ import pytest
 
 from barista.errors import ScheduleError
 from barista.gemm.shapes import Pass
+from barista.gemm.tiles import TileSizes
+from barista.hardware.bitstream import write
+from barista.hardware.board import load_board
 from barista.schedule import Entry, Schedule
 
 PLAN = Schedule("LeNet", 64, (Entry("conv1", Pass.FORWARD, "fpga", "small"), Entry("conv1", Pass.GRAD_WEIGHT, "cpu"),
@@ -107,5 +110,11 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ScheduleError, match=r"binary\.json is no schedule: it is not text"):
         Schedule.load(tmp_path / "binary.json")
+    manifest = write(tmp_path, b"binary", TileSizes(8, 8, 16), "fp32", load_board("u250"))
+    with pytest.raises(ScheduleError, match=r"u250\.json is a manifest, no schedule; give a file that `barista"):
+        Schedule.load(manifest.path)
+    (tmp_path / "machine.json").write_text('{"format": 1, "device": "d", "host": {}, "arrays": []}')
+    with pytest.raises(ScheduleError, match=r"machine\.json is a calibration, no schedule; give a file that"):
+        Schedule.load(tmp_path / "machine.json")
     with pytest.raises(ScheduleError, match="cannot be written"):
         PLAN.save(tmp_path / "nowhere" / "plan.json")

@@ -135,6 +135,13 @@ def test_what_a_plan_is_compared_with() -> None:
         "CPU only": 24.0, "one bitstream beside the CPU": 6.0 + 2.0 + 2.0 + 4.0}
 
 
+def test_one_bitstream_beside_the_cpu_that_is_the_cpu_alone_is_no_comparison() -> None:
+    workloads = [work("conv1")]
+    candidates = {key_of(workloads[0]): [Candidate("cpu", 1.0), Candidate("fpga", 2.0, "small")]}
+    assert {name: plan.total_s for name, plan in alternatives(workloads, candidates, {"small": 1.0}).items()} == {
+        "CPU only": 1.0, "one bitstream, every pass on it": 2.0}
+
+
 def test_a_plan_becomes_a_schedule() -> None:
     workloads = [work("conv1"), work("conv1"), work("conv1", Pass.GRAD_WEIGHT)]
     candidates = {key_of(workloads[0]): [Candidate("opencl", 1.0)],

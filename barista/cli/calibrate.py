@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 DESCRIPTION = """Measure what convolutions take on an OpenCL device and on the host beside it: transfers, kernels of
 each bitstream, tiling, im2col, and whole passes on the processor and on the OpenCL backend. What each thing costs is
-kept in the user's cache folder, or in --out, for `barista plan` and `barista validate`. Takes a minute or so on an
-idle machine; on a busy one the result is worth little."""
+kept in the user's cache folder, or in --out, for `barista plan` and `barista validate`. Takes less than a minute with
+one bitstream on an idle machine; on a busy one the result is worth little."""
 
 EXAMPLES = """  barista calibrate
   barista calibrate --bitstreams bitstreams --out machine.json

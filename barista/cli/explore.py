@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..errors import UnsupportedError
 from ..hardware.board import Board, load_board
-from ..hardware.host import load_host
+from ..hardware.host import Host, load_host
 from ..hardware.resources import DSP_FIXED, DSP_FLOAT
 from ..latency.conv_model import ConvAssumptions
 from ..latency.gemm_model import PADDINGS, PRODUCTS, GemmAssumptions
@@ -20,9 +20,11 @@ from ..precision.formats import number_format
 from ..schedule.explore import OBJECTIVES, Choice, Explorer, Power, Space, conv_space, gemm_space
 from ..schedule.merge import LIMITS as TRIED
 from ..schedule.rows import UNITS, Row, rows_of
+from ..schedule.search import Found
 from ..schedule.space import KINDS, Grid, Limits
 from ..schedule.table import Group
 from .arguments import Parser, at_least
+from .numbers import above, counted, number
 from .planning import add_planning, net_workloads, open_planning_net
 from .progress import progress
 
@@ -39,6 +41,8 @@ EXAMPLES = """  barista explore --model train_val.prototxt --input-shape 3,224,2
 # Designs of a set where nothing else is asked for.
 COUNT = 4
 LIMITS = ("card", "region")
+# Rates of what a host does for a design of gemm, to how it is called.
+HOST_RATES = {"tiling_bytes_per_s": "tiling", "untiling_bytes_per_s": "untiling"}
 
 # Objective to the unit that tables show, how many of them a second or a joule is, and what operations are divided by.
 UNIT = {"latency": ("ms", 1e3, "GOPS"), "energy": ("J", 1.0, "GOPS/W")}
@@ -67,13 +71,15 @@ def add_arguments(parser: Parser) -> None:
     group = parser.add_argument_group("what a design costs")
     group.add_argument("--objective", default="latency", choices=OBJECTIVES, help="what to save (default latency)")
     group.add_argument("--host-model", default=None, metavar="NAME",
-                       help="gemm: count tiling on this host too: one that ships, or a .toml file")
-    group.add_argument("--padding", default="none", choices=PADDINGS,
-                       help="gemm: what is transferred: the matrices, results in whole tiles, or all in tiles (default "
-                            "none)")
-    group.add_argument("--products", default="image", choices=PRODUCTS,
-                       help="gemm: a product for each image, or for several at once, as --backend fpga does (default "
-                            "image)")
+                       help="gemm: count tiling on this host too, as far as it has rates: one that ships, or a .toml "
+                            "file")
+    group.add_argument("--padding", default="once", choices=PADDINGS,
+                       help="gemm: what is transferred: the matrices (none, as the thesis has it), results in whole "
+                            "tiles (output), all in whole tiles (once, as --backend fpga does), or those both ways "
+                            "(tiles) (default once)")
+    group.add_argument("--products", default="batched", choices=PRODUCTS,
+                       help="gemm: a product for each image, as the thesis has it, or for several at once, as "
+                            "--backend fpga does (default batched)")
     group.add_argument("--overlap", action="store_true", help="transfers run beside the kernel")
     group = parser.add_argument_group("the choice")
     group.add_argument("--per", default="pass", choices=UNITS,
@@ -95,7 +101,7 @@ def share(text: str) -> float:
 
     Raises
     ------
-    argparse.ArgumentTypeError : no number, or below 0
+    argparse.ArgumentTypeError : no number, below 0, or above 1 without a %, which may mean either
     """
     try:
         value = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
@@ -103,6 +109,9 @@ def share(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no share such as 10% or 0.1") from None
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no penalty; give 0 or more")
+    if value > 1 and not text.endswith("%"):
+        raise argparse.ArgumentTypeError(f"{text} as a share is {100 * value:g} %; write {text}% or {100 * value:g}%, "
+                                         "whichever is meant")
     return value
 
 
@@ -128,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
     for row, reason in space.homeless:
         logger.warning("%s is left out: no design holds it: %s", ", ".join(row.names), reason)
     report = Report(explorer, choice, args.objective, board)
-    print("\n".join((*report.table(), "", *report.summary())))
+    print("\n".join((*report.table(), "", *report.summary(), *notes(args, grid, board, choice.found))))
     if args.csv is not None:
         report.write(args.csv)
         logger.info("Designs written to %s", args.csv)
@@ -136,10 +145,15 @@ def run(args: argparse.Namespace) -> None:
         from .plot import plot_designs
 
         unit, factor, _ = UNIT[args.objective]
-        ours, thesis, bounds = report.curve()
+        ours, thesis, bounds = report.curve(args.max_bitstreams)
         plot_designs(ours, thesis, bounds, factor * explorer.own.cost, unit, f"{net.name} on {board.name}, {args.kind}",
                      args.plot)
         logger.info("Costs drawn in %s", args.plot)
+
+
+def scope_of(args: argparse.Namespace, board: Board) -> str:
+    """What a design may take: what the option says, else as the thesis has it."""
+    return args.limits or ("region" if args.kind == "conv" and board.regions is not None else "card")
 
 
 def open_space(args: argparse.Namespace, rows: list[Row], grid: Grid, board: Board,
@@ -150,8 +164,7 @@ def open_space(args: argparse.Namespace, rows: list[Row], grid: Grid, board: Boa
     ------
     UnsupportedError : no legal design, or a figure that the board or the host lacks
     """
-    scope = args.limits or ("region" if args.kind == "conv" and board.regions is not None else "card")
-    limits = Limits.of(board, scope)
+    limits = Limits.of(board, scope_of(args, board))
     fixed = number_format(args.precision).is_fixed
     dsp = args.dsp_per_element or (DSP_FIXED if fixed else DSP_FLOAT)
     points = grid.points()
@@ -160,21 +173,45 @@ def open_space(args: argparse.Namespace, rows: list[Row], grid: Grid, board: Boa
         power = Power(board.power_w) if args.objective == "energy" else None
         conv = ConvAssumptions.of(board, args.precision, overlap=args.overlap)
         return conv_space(rows, points, limits, conv, dsp, power, done)
-    rates = {}
-    host_w = 0.0
-    if args.host_model is not None:
-        host = load_host(args.host_model)
-        host_w = host.power_w
-        rates = {name: host.need(name, "exploring with --host-model") for name in
-                 ("tiling_bytes_per_s", "untiling_bytes_per_s")}
-    gemm = GemmAssumptions.of(board, args.precision, padding=args.padding, overlap=args.overlap, **rates)
-    power = Power(board.power_w, host_w) if args.objective == "energy" else None
+    host = None if args.host_model is None else load_host(args.host_model)
+    gemm = GemmAssumptions.of(board, args.precision, padding=args.padding, overlap=args.overlap,
+                              **host_rates(host, board))
+    power = Power(board.power_w, 0.0 if host is None else host.power_w) if args.objective == "energy" else None
     return gemm_space(rows, points, limits, gemm, dsp, power, args.products, done)
 
 
-def number(value: float) -> str:
-    """Four digits, or all of them before the point: ``0.1234``, ``12.34``, ``123,456``."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+def host_rates(host: Host | None, board: Board) -> dict[str, float]:
+    """The rates of tiling and untiling that a host has and the board does not have for its own."""
+    rates = {name: getattr(host, name, None) for name in HOST_RATES if getattr(board, name) is None}
+    return {name: rate for name, rate in rates.items() if rate is not None}
+
+
+def notes(args: argparse.Namespace, grid: Grid, board: Board, found: Found) -> Iterator[str]:
+    """Which designs were looked at and how to look at others, and what their costs leave out."""
+    scope = scope_of(args, board)
+    other = "card" if scope == "region" else "region"
+    more = ["--grid widens it"]
+    if args.kind == "gemm" and grid.ties.get("tc") == "tr":
+        more.append("tc=4:64:4 in it makes tiles that are not square")
+    if other == "card" or board.regions is not None:
+        more.append(f"--limits {other} takes {'all of the card' if other == 'card' else 'one of its regions'}")
+    yield f"Limits: {Limits.of(board, scope).name}; grid {grid} ({'; '.join(more)})"
+    if args.kind == "conv":
+        if args.host_model is not None:
+            yield "--host-model has no effect: FPGPT's array takes whole convolutions, and no host cuts them into tiles"
+        if not found.is_optimal:
+            yield ("The set is the best that the search came across, not proved the best: another --grid, even a "
+                   "smaller one, may lead it to a better set")
+        return
+    host = None if args.host_model is None else load_host(args.host_model)
+    rates = host_rates(host, board)
+    unknown = [stage for name, stage in HOST_RATES.items() if getattr(board, name) is None and name not in rates]
+    why = ""
+    if unknown:
+        where = (f"board {board.name}" if host is None else f"neither board {board.name} nor host {host.name}")
+        why = (f", and {' and '.join(unknown)}, for which {where} has {'no' if host is None else 'a'} rate: "
+               "--host-model FILE with a host file of your own counts them")
+    yield f"Not counted: im2col on the host, the same for every design{why}"
 
 
 class Line(NamedTuple):
@@ -224,8 +261,8 @@ class Report:
             more = len(line.row.names) - 1
             cells.append([line.row.names[0] + (f" and {more} more" if more else ""), line.best,
                           number(line.best_cost), number(self._rate_of(line.row.ops, line.best_cost)),
-                          "-" if line.single_cost is None else f"{line.single_cost / line.best_cost - 1:+.1%}",
-                          line.chosen, f"{line.chosen_cost / line.best_cost - 1:+.1%}"])
+                          "-" if line.single_cost is None else above(line.single_cost, line.best_cost),
+                          line.chosen, above(line.chosen_cost, line.best_cost)])
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         texts = (0, 1, 5)
         for row in cells:
@@ -249,8 +286,8 @@ class Report:
         space, own, single = self._space, self._explorer.own, self._explorer.single
         found, thesis = self._choice.found, self._choice.thesis
         count = len(found.grouping.groups)
-        yield f"Designs: {space.exclusions}; {len(space.table.sizes):,} are legal"
-        yield f"Each on its own best design ({len(own.groups)} designs): {self._said(own.cost)}"
+        yield f"Designs: {space.exclusions}; {len(space.table.sizes):,} legal"
+        yield f"Each on its own best design ({counted(len(own.groups), 'design')}): {self._said(own.cost)}"
         yield ("Best single design: none holds all" if single is None else
                f"Best single design {space.design(single.column)}: {self._said(single.cost, own.cost)}")
         proof = ("no set is better" if found.is_optimal else
@@ -259,12 +296,17 @@ class Report:
         for group in found.grouping.groups:
             yield f"  {space.design(group.column):<12} {self._members(group)}"
         yield ("The thesis's heuristic: no set as small" if thesis is None else
-               f"The thesis's heuristic, {len(thesis.groups)} designs: {self._said(thesis.cost, own.cost)}")
+               f"The thesis's heuristic, {counted(len(thesis.groups), 'design')}: {self._said(thesis.cost, own.cost)}")
 
-    def curve(self) -> tuple[list[float], list[float], list[float]]:
-        """Costs of the best sets of 1 design and more: ours, the thesis's, what none can beat; NaN where none holds."""
+    def curve(self, most: int | None) -> tuple[list[float], list[float], list[float]]:
+        """Costs of the best sets of 1 design and more: ours, the thesis's, what none can beat; NaN where none holds.
+
+        Parameters
+        ----------
+        most : designs of the largest set; None for those of the set that was found
+        """
         rows: list[tuple[float, float, float]] = []
-        for count in range(1, max(COUNT, len(self._choice.found.grouping.groups)) + 1):
+        for count in range(1, (most or max(COUNT, len(self._choice.found.grouping.groups))) + 1):
             try:
                 choice = self._explorer.best_set(count)
             except UnsupportedError:  # fewer designs than hold all convolutions
@@ -289,7 +331,7 @@ class Report:
         rates = f"{number(ops / cost / 1e9)} {self._rate}"
         if self._objective == "latency":
             rates += f", {number(ops / cost / self._board.power_w / 1e9)} GOPS/W"
-        more = "" if least is None else f", {cost / least - 1:+.1%}"
+        more = "" if least is None else f", {above(cost, least)}"
         return f"{number(self._factor * cost)} {self._unit} ({rates}{more})"
 
     def _members(self, group: Group) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..errors import BitstreamError, UnsupportedError
+from ..errors import BitstreamError, ScheduleError, UnsupportedError
 from ..hardware.board import Board, load_board
 from ..hardware.host import load_host
 from ..hardware.library import Library
@@ -19,6 +20,7 @@ from ..schedule.costs import CostTable, calibrated_costs, card_costs, one_batch,
 from ..schedule.schedule import IM2COL
 from ..schedule.selector import Plan, alternatives, select
 from .arguments import Parser, comma_list
+from .numbers import counted, number
 from .planning import add_planning, net_workloads, open_planning_net
 
 logger = logging.getLogger(__name__)
@@ -27,10 +29,11 @@ DESCRIPTION = """Plan where the passes of a network's convolutions are computed:
 which bitstream of a library. The plan is the one with the least time of a training iteration, the loading of bitstreams
 included. It is written as a schedule, which `barista train --backend fpga --schedule FILE` executes.
 
-The costs on a card come from the figures of the board and its host; those on the board 'emulated' from what `barista
-calibrate` measured."""
+The costs on a card come from the figures of the board and its host; with --calibration the host's share comes from what
+`barista calibrate` measured on this machine. All costs on the board 'emulated' come from there."""
 
 EXAMPLES = """  barista plan --model train_val.prototxt --bitstreams bitstreams --board u250 --out schedule.json
+  barista plan --model train_val.prototxt --bitstreams bitstreams --board u250 --calibration machine.json
   barista plan --model train_val.prototxt --input-shape 3,32,32 --bitstreams bitstreams --board emulated"""
 
 HOST = "xeon_e5_2686v4"
@@ -43,10 +46,12 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument("--bitstreams", required=True, metavar="DIR", help="folder of bitstreams, or one bitstream")
     group.add_argument("--board", required=True, metavar="NAME",
                        help="the board that they are for: one that ships, or a .toml file")
-    group.add_argument("--host-model", default=HOST, metavar="NAME",
-                       help=f"the host of the card: one that ships, or a .toml file (default {HOST})")
+    group.add_argument("--host-model", default=None, metavar="NAME",
+                       help="the host of the card, where no calibration says what it takes: one that ships, or a .toml "
+                            f"file (default {HOST})")
     group.add_argument("--calibration", default=None, metavar="FILE",
-                       help="what `barista calibrate` measured (default, for the board emulated: what it kept last)")
+                       help="what `barista calibrate` measured: for a card what its host takes, for the board emulated "
+                            "everything (default there: what it kept last)")
     group.add_argument("--precision", default=["fp32"], type=comma_list, metavar="A,B",
                        help="number formats that the plan may compute in (default fp32)")
     group = parser.add_argument_group("the plan")
@@ -58,6 +63,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Plan one network."""
+    require_out(args.out)
     if args.plot is not None:
         from .plot import require_plot
 
@@ -70,7 +76,8 @@ def run(args: argparse.Namespace) -> None:
     costs = estimate(args, workloads, manifests, board)
     plan = select(workloads, costs.candidates, costs.reconfiguration_s)
     others = alternatives(workloads, costs.candidates, costs.reconfiguration_s)
-    print("\n".join((*table(plan), "", *summary(plan, others, costs))))
+    notes = [*costs.notes, ""] if costs.notes else []
+    print("\n".join((*notes, *table(plan), "", *summary(plan, others))))
     plan.schedule(net.name, batch).save(args.out)
     logger.info("Schedule written to %s", args.out)
     if args.plot is not None:
@@ -78,6 +85,22 @@ def run(args: argparse.Namespace) -> None:
 
         plot_plan(plan, costs.candidates, f"{net.name}, batch {batch}, on {board.name}", args.plot)
         logger.info("Plan drawn in %s", args.plot)
+
+
+def require_out(path: str) -> None:
+    """Make sure that the schedule can be written, before anything is planned.
+
+    Raises
+    ------
+    ScheduleError : no such folder, a folder itself, or a place that may not be written
+    """
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise ScheduleError(f"--out {path}: there is no folder {folder}; make it, or give another")
+    if os.path.isdir(path):
+        raise ScheduleError(f"--out {path} is a folder; give the name of a file")
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise ScheduleError(f"--out {path}: it may not be written; give another place")
 
 
 def usable(args: argparse.Namespace, board: Board) -> dict[str, Manifest]:
@@ -103,16 +126,25 @@ def estimate(args: argparse.Namespace, workloads: list[Workload], manifests: Map
 
     Raises
     ------
-    UnsupportedError : a figure that is missing, or a device or bitstream that was not calibrated
+    UnsupportedError : a figure that is missing, or a device, bitstream or number format that was not calibrated
     DataError : the calibration cannot be read
     """
-    if args.calibration is not None or board.is_emulated:
+    if board.is_emulated:
+        if args.host_model is not None:
+            logger.warning("--host-model has no effect: all costs on the board %s are calibrated", board.name)
         figures = _measured(args.calibration, manifests)
         logger.info("Costs from the calibration of %s with %d thread(s)", figures.device, figures.threads)
         return calibrated_costs(workloads, manifests, figures)
-    host = load_host(args.host_model)
-    logger.info("Costs from the figures of board %s and host %s", board.name, host.name)
-    return card_costs(workloads, manifests, board, host)
+    host = load_host(args.host_model or HOST)
+    if args.calibration is None:
+        logger.info("Costs from the figures of board %s and host %s", board.name, host.name)
+        return card_costs(workloads, manifests, board, host)
+    figures = calibration.load(args.calibration)
+    if args.host_model is not None and figures.cpu is not None:
+        logger.warning("--host-model has no effect: the calibration says what the host takes")
+    logger.info("Costs from the figures of board %s; what its host takes from the calibration %s with %d thread(s)",
+                board.name, args.calibration, figures.threads)
+    return card_costs(workloads, manifests, board, host, figures)
 
 
 def _measured(path: str | None, manifests: Mapping[str, Manifest]) -> EngineFigures:
@@ -142,8 +174,8 @@ def table(plan: Plan) -> Iterator[str]:
     for choice in plan.choices:
         chosen, other = choice.candidate, choice.runner_up
         rows.append([choice.workload.layer, choice.workload.pass_.value, chosen.engine, chosen.bitstream or "-",
-                     IM2COL[chosen.engine], f"{1e3 * choice.times * chosen.seconds:.4g}",
-                     *((other.name, f"{1e3 * choice.runner_up_costs_s:.4g}") if other is not None else ("-", "-"))])
+                     IM2COL[chosen.engine], number(1e3 * choice.times * chosen.seconds),
+                     *((other.name, number(1e3 * choice.runner_up_costs_s)) if other is not None else ("-", "-"))])
     numbers = {rows[0].index("ms"), rows[0].index("costs ms more")}
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -151,13 +183,19 @@ def table(plan: Plan) -> Iterator[str]:
                         for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
 
 
-def summary(plan: Plan, others: Mapping[str, Plan], costs: CostTable) -> Iterator[str]:
-    """What an iteration takes, what the plan gains over simpler ones, and what was not counted."""
-    yield (f"Convolutions of an iteration: {1e3 * plan.total_s:.4g} ms, of which {1e3 * plan.reconfiguration_s:.4g} ms "
-           f"load bitstreams ({plan.swaps} swap(s))")
+def summary(plan: Plan, others: Mapping[str, Plan]) -> Iterator[str]:
+    """What an iteration takes, and what the plan gains over simpler ones."""
+    yield (f"Convolutions of an iteration: {number(1e3 * plan.total_s)} ms, of which "
+           f"{number(1e3 * plan.reconfiguration_s)} ms load bitstreams ({counted(plan.swaps, 'swap')})")
     for name, other in others.items():
         used = next((choice.candidate.bitstream for choice in other.choices if choice.candidate.bitstream), "")
         which = f" ({used})" if used else ""
-        gain = f"; the plan is {other.total_s / plan.total_s:.3g} times as fast" if plan.total_s else ""
-        yield f"{name}{which}: {1e3 * other.total_s:.4g} ms{gain}"
-    yield from costs.notes
+        yield f"{name}{which}: {number(1e3 * other.total_s)} ms{_gain(plan, other)}"
+
+
+def _gain(plan: Plan, other: Plan) -> str:
+    """How much faster the plan is than another, in words."""
+    if [choice.candidate.name for choice in plan.choices] == [choice.candidate.name for choice in other.choices]:
+        return "; the plan is the same"
+    gain = f"{other.total_s / plan.total_s:.3g}" if plan.total_s else "1"
+    return "; the plan takes as long" if gain == "1" else f"; the plan is {gain} times as fast"

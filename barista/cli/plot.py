@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DataError, MissingExtraError
 from ..ops.base import StageSeconds
 from ..schedule.selector import Candidate, Key, Plan, key_of
+from .numbers import number
 from .stages import TITLES, present
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def plot_stages(stages: StageSeconds, title: str, path: str | os.PathLike[str]) 
 
 def plot_plan(plan: Plan, candidates: Mapping[Key, Sequence[Candidate]], title: str,
               path: str | os.PathLike[str]) -> None:
-    """Draw a line for each layer and pass with a mark for what each candidate takes; the chosen ones are joined.
+    """Draw a line for each layer and pass with a mark for what each candidate takes, and a ring around the chosen one.
 
     Parameters
     ----------
@@ -108,14 +110,18 @@ def plot_plan(plan: Plan, candidates: Mapping[Key, Sequence[Candidate]], title: 
     labels = [choice.workload.name for choice in plan.choices]
     figure = _figure(len(labels))
     axes = figure.add_subplot()
-    axes.plot([1e3 * choice.times * choice.candidate.seconds for choice in plan.choices], labels, color="#bab0ac",
-              linewidth=4, label="the plan")
+    axes.plot([1e3 * choice.times * choice.candidate.seconds for choice in plan.choices], labels, "o",
+              color="#555555", fillstyle="none", markersize=13, markeredgewidth=1.5, label="the plan")
     for name in dict.fromkeys(way.name for ways in candidates.values() for way in ways):
         points = [(1e3 * choice.times * way.seconds, choice.workload.name) for choice in plan.choices
                   for way in candidates[key_of(choice.workload)] if way.name == name]
         axes.plot(*zip(*points, strict=True), "o", label=name)
     _from_above(axes, figure, len(labels))
+    axes.set_ylim(len(labels) - 0.3, -0.7)
     axes.set_xscale("log")
+    _plain_ticks(axes)
+    axes.grid(axis="y", color="#e4e4e4")
+    axes.set_axisbelow(True)
     axes.set_xlabel("ms per iteration")
     axes.set_title(title, fontsize="small", wrap=True)
     figure.legend(fontsize="small", loc="outside lower center", ncols=2)
@@ -141,18 +147,51 @@ def plot_designs(ours: Sequence[float], thesis: Sequence[float], bounds: Sequenc
     DataError : the file cannot be written
     """
     figure = _figure(14)
+    from matplotlib.ticker import MaxNLocator
+
     axes = figure.add_subplot()
     counts = range(1, len(ours) + 1)
-    for costs, label, style in ((thesis, "thesis's heuristic", "s--"), (ours, "best found", "o-"),
-                                (bounds, "no set costs less", "_")):
-        axes.plot(counts, costs, style, label=label)
-    axes.axhline(own, color="#bab0ac", label="each its own design")
-    axes.set_xticks(list(counts))
+    drawn = [cost for costs in (ours, thesis, bounds) for cost in costs if math.isfinite(cost)]
+    if unit == "ms" and max([own, *drawn]) >= 1e4:
+        unit, ours, thesis, bounds, own = "s", *([cost / 1e3 for cost in costs] for costs in (ours, thesis, bounds)), (
+            own / 1e3)
+    for costs, label, style in ((thesis, "thesis's heuristic", _Style("#f28e2b", "s--", 5.0)),
+                                (ours, "best found", _Style("#4e79a7", "o-", 6.0)),
+                                (bounds, "no set costs less", _Style("#e15759", "_", 16.0))):
+        if any(map(math.isfinite, costs)):
+            axes.plot(counts, costs, style.line, color=style.colour, markersize=style.size, markeredgewidth=2.0,
+                      label=label)
+    axes.axhline(own, color="#bab0ac", zorder=1, label="each its own design")
+    axes.set_xlim(0.5, len(ours) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(_plain)
     axes.set_xlabel("designs")
     axes.set_ylabel(f"{unit} per iteration")
     axes.set_title(title, fontsize="small", wrap=True)
     axes.legend(fontsize="small")
     _save(figure, path)
+
+
+class _Style(NamedTuple):
+    """How a curve is drawn: the colour, matplotlib's line and mark, and the mark's size in points."""
+
+    colour: str
+    line: str
+    size: float
+
+
+def _plain(value: float, place: float) -> str:
+    """A tick as tables say numbers, without exponents or offsets; `place` is what matplotlib passes too."""
+    return number(value) if value >= 0 else f"-{number(-value)}"
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Plain numbers at 1, 2 and 5 of each power of ten of a logarithmic axis of x, none that stand too close."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axes.xaxis.set_major_formatter(_plain)
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _figure(rows: int) -> Figure:

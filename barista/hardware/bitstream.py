@@ -11,7 +11,7 @@ from ..errors import BitstreamError
 from ..gemm.tiles import TileSizes
 from ..precision.formats import number_format
 from .board import Board
-from .manifest import KERNELS, OTHER, SCHEDULE, Manifest, check_build, from_json, recognise
+from .manifest import CALIBRATION, KERNELS, OTHER, SCHEDULE, Manifest, check_build, from_json, recognise
 from .resources import array_resources
 
 SUFFIX = ".json"
@@ -135,8 +135,8 @@ def load(path: str | Path) -> Bitstream:
     manifest = given if given.suffix == SUFFIX else given.with_suffix(SUFFIX)
     if not manifest.exists():
         raise BitstreamError(f"{path}: there is no manifest {manifest}; {_whereabouts(given)}")
-    if look(manifest) == SCHEDULE:
-        raise BitstreamError(f"{manifest} is a schedule, no manifest of a bitstream; give it with --schedule, and the "
+    if (seen := look(manifest)) in (SCHEDULE, CALIBRATION):
+        raise BitstreamError(f"{manifest} is a {seen}, no manifest of a bitstream; give it with --{seen}, and the "
                              "folder of its bitstreams with --bitstream")
     try:
         text = _read(manifest).decode("utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import BitstreamError, nearest
 from .bitstream import SUFFIX, Bitstream, load, look
-from .manifest import OTHER, SCHEDULE
+from .manifest import MANIFEST, OTHER
 
 log = logging.getLogger(__name__)
 
@@ -63,4 +63,4 @@ def _is_manifest(path: Path) -> bool:
     seen = look(path)
     if seen == OTHER:
         log.warning("%s is no manifest of a bitstream; it is passed over", path)
-    return seen not in (OTHER, SCHEDULE)
+    return seen == MANIFEST

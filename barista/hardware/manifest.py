@@ -26,7 +26,7 @@ VERSION = 2
 VERSIONS = (1, 2)
 KIND = "gemm"
 # What a JSON file beside bitstreams can be, see `recognise`.
-MANIFEST, SCHEDULE, OTHER = "manifest", "schedule", "other"
+MANIFEST, SCHEDULE, CALIBRATION, OTHER = "manifest", "schedule", "calibration", "other"
 # Kernel of each engine: `array` is the mesh, step by step; `fast` gives its products at a CPU's full speed.
 KERNELS = {"array": "semi_systolic", "fast": "tile_gemm"}
 # Tr, Tc and Tp that the kernels declare as legal: the mesh lives in the private memory of one work-item, which on
@@ -77,7 +77,7 @@ class Manifest:
 
 
 def recognise(text: str) -> str:
-    """Say what a JSON file is by its look: `MANIFEST`, also of a damaged one, `SCHEDULE` or `OTHER`."""
+    """Say what a JSON file is by its look: `MANIFEST`, also of a damaged one, `SCHEDULE`, `CALIBRATION` or `OTHER`."""
     try:
         fields = json.loads(text)
     except json.JSONDecodeError:
@@ -86,7 +86,9 @@ def recognise(text: str) -> str:
         return OTHER
     if "kind" in fields:
         return MANIFEST
-    return SCHEDULE if {"net", "batch", "entries"} <= set(fields) else OTHER
+    if {"net", "batch", "entries"} <= set(fields):
+        return SCHEDULE
+    return CALIBRATION if {"device", "host", "arrays"} <= set(fields) else OTHER
 
 
 def from_json(text: str, where: str) -> Manifest:

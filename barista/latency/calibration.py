@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BaristaError, DataError, UnsupportedError
+from ..errors import DataError, UnsupportedError
 from ..gemm.tiles import TileSizes
 from ..hardware.board import Board
-from ..precision.formats import number_format
+from ..hardware.manifest import CALIBRATION, OTHER, recognise
+from ..precision.formats import FORMATS, number_format
 from .engine_model import ARRAY_STAGES, HOST_STAGES, ArrayFigures, Costs, EngineFigures
 from .engine_work import Counts
 
@@ -70,7 +71,7 @@ def fit(counts: Sequence[Counts], seconds: Sequence[float]) -> Costs:
     errors = abs(scaled @ found - 1)
     costs = np.zeros(len(names))
     costs[present] = found / scale[present]
-    return Costs(dict(zip(names, costs.tolist(), strict=True)), float(np.median(errors)), float(errors.max()),
+    return Costs(dict(zip(names, costs.tolist(), strict=True)), float(np.median(errors)), float(np.max(errors)),
                  len(errors))
 
 
@@ -84,12 +85,12 @@ def nonnegative_least_squares(a: Vector, y: Vector) -> Vector:
     """
     x = np.zeros(a.shape[1])
     free = np.zeros(a.shape[1], bool)
-    tolerance = 1e-10 * float(abs(a.T @ y).max(initial=0.0))
+    tolerance = 1e-10 * float(np.max(np.abs(a.T @ y), initial=0.0))
     for _ in range(3 * a.shape[1]):
         slope = np.where(free, -np.inf, a.T @ (y - a @ x))
         if free.all() or slope.max() <= tolerance:
             break
-        free[slope.argmax()] = True
+        free[np.argmax(slope)] = True
         while free.any():
             tried = np.zeros_like(x)
             tried[free] = np.linalg.lstsq(a[:, free], y, rcond=None)[0]
@@ -165,19 +166,30 @@ def load(path: str | os.PathLike[str]) -> EngineFigures:
     DataError : no such file, not a calibration, or of another format
     """
     where = os.fspath(path)
-    again = f"make it again: barista calibrate --out {where}"
+    give = "give a file that `barista calibrate --out FILE` wrote"
     try:
-        table: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        table: Any = json.loads(text)
     except FileNotFoundError:
         raise DataError(f"there is no calibration {where}; make one: barista calibrate --out {where}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{where}: not a calibration: {error}; {again}") from None
-    if not isinstance(table, dict) or table.pop("format", None) != FORMAT:
-        raise DataError(f"{where}: not a calibration of format {FORMAT}; {again}")
+    except OSError as error:
+        raise DataError(f"{where}: the calibration cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{where} is no calibration: it is not text; {give}") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where} is no calibration, or was cut off: line {error.lineno} is no JSON: {error.msg}; "
+                        f"{give}") from None
+    kind = recognise(text)
+    if kind != CALIBRATION:
+        what = "is no calibration" if kind == OTHER else f"is a {kind}, no calibration"
+        raise DataError(f"{where} {what}; {give}")
+    if table.get("format") != FORMAT:
+        raise DataError(f"{where} is a calibration of format {table.get('format')!r}, and this version reads format "
+                        f"{FORMAT}; calibrate again: barista calibrate")
     try:
         return _figures(table)
-    except (KeyError, TypeError, ValueError, AttributeError, BaristaError) as error:
-        raise DataError(f"{where}: the calibration is damaged ({type(error).__name__}: {error}); {again}") from None
+    except _DamagedError as error:
+        raise DataError(f"{where}: the calibration is damaged: {error}; calibrate again: barista calibrate") from None
 
 
 def find(device: str | None = None) -> EngineFigures:
@@ -207,36 +219,61 @@ def find(device: str | None = None) -> EngineFigures:
     return load(kept[0])
 
 
+class _DamagedError(ValueError):
+    """What is wrong with a file, in words."""
+
+
+_KINDS = {str: "text", int: "whole number", bool: "truth value", dict: "object", list: "list"}
+
+
 def _figures(table: Mapping[str, Any]) -> EngineFigures:
-    """The figures of a file."""
-    arrays = tuple(ArrayFigures(TileSizes(*array["tiles"]), number_format(array["precision"]).name,
-                                _is(str, array["engine"]), _seconds(array["load_s"]), _stages(array["stages"]))
-                   for array in table["arrays"])
-    cpu, opencl = (None if table[name] is None else _costs(table[name]) for name in ("cpu", "opencl"))
-    for stages, wanted in ((_stages(table["host"]), HOST_STAGES), *((array.stages, ARRAY_STAGES) for array in arrays)):
-        if missing := [stage for stage in wanted if stage not in stages]:
-            raise KeyError(f"no costs of {', '.join(missing)}")
-    return EngineFigures(_is(str, table["device"]), _is(str, table["processor"]), _is(int, table["units"]),
-                         _is(bool, table["overlaps"]), _is(int, table["threads"]), _stages(table["host"]), arrays, cpu,
-                         opencl)
+    """The figures of a file; `_DamagedError` where it does not have them."""
+    cpu, opencl = (None if table.get(name) is None else _costs(_field(table, name, dict), name)
+                   for name in ("cpu", "opencl"))
+    return EngineFigures(
+        _field(table, "device", str), _field(table, "processor", str), _field(table, "units", int),
+        _field(table, "overlaps", bool), _field(table, "threads", int), _stages(table, "host", HOST_STAGES),
+        tuple(_array(one, f"array {index}") for index, one in enumerate(_field(table, "arrays", list))), cpu, opencl)
 
 
-def _stages(table: Mapping[str, Any]) -> dict[str, Costs]:
-    return {stage: _costs(costs) for stage, costs in table.items()}
+def _array(table: Any, where: str) -> ArrayFigures:
+    if not isinstance(table, dict):
+        raise _DamagedError(f"{where} is no object")
+    sizes, precision = _field(table, "tiles", list, where), _field(table, "precision", str, where)
+    if len(sizes) != 3 or not all(type(size) is int and size >= 1 for size in sizes):
+        raise _DamagedError(f"{where}: tiles {sizes} are not three whole numbers of 1 or more")
+    if precision not in FORMATS:
+        raise _DamagedError(f"{where}: precision {precision!r} is none of {', '.join(FORMATS)}")
+    return ArrayFigures(TileSizes(*sizes), precision, _field(table, "engine", str, where),
+                        _seconds(table.get("load_s"), f"{where}: load_s"),
+                        _stages(table, "stages", ARRAY_STAGES, where))
 
 
-def _costs(table: Mapping[str, Any]) -> Costs:
-    return Costs({_is(str, name): _seconds(seconds) for name, seconds in table["seconds"].items()},
-                 _seconds(table["median_error"]), _seconds(table["worst_error"]), _is(int, table["measured"]))
+def _stages(table: Mapping[str, Any], name: str, wanted: Sequence[str], where: str = "") -> dict[str, Costs]:
+    stages = _field(table, name, dict, where)
+    if missing := [stage for stage in wanted if stage not in stages]:
+        raise _DamagedError(f"{name} has no costs of {', '.join(missing)}")
+    return {stage: _costs(_field(stages, stage, dict, name), f"{name} {stage}") for stage in stages}
 
 
-def _is(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
-        raise TypeError(f"{value!r} is no {kind.__name__}")
-    return value
+def _costs(table: Mapping[str, Any], where: str) -> Costs:
+    return Costs({name: _seconds(seconds, f"{where}: {name}")
+                  for name, seconds in _field(table, "seconds", dict, where).items()},
+                 _seconds(table.get("median_error"), f"{where}: median_error"),
+                 _seconds(table.get("worst_error"), f"{where}: worst_error"), _field(table, "measured", int, where))
 
 
-def _seconds(value: Any) -> float:
+def _field(table: Mapping[str, Any], name: str, kind: type, where: str = "") -> Any:
+    """A field, of exactly this type."""
+    title = f"{where}: {name}" if where else name
+    if name not in table:
+        raise _DamagedError(f"{title} is missing")
+    if type(table[name]) is not kind:
+        raise _DamagedError(f"{title} {table[name]!r} is no {_KINDS[kind]}")
+    return table[name]
+
+
+def _seconds(value: Any, title: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ValueError(f"{value!r} is no number of 0 or more")
+        raise _DamagedError(f"{title} {value!r} is no number of 0 or more")
     return float(value)

@@ -7,6 +7,7 @@ that was calibrated (`calibration`), host work, transfers and calls included.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from ..errors import UnsupportedError
@@ -20,6 +21,8 @@ from .workload import Workload
 # Stages whose costs all bitstreams share, and those that each has for itself.
 HOST_STAGES = ("im2col", "write", "read", "overhead")
 ARRAY_STAGES = ("tiling", "kernel", "untiling")
+# What the host itself computes for a pass on an array, whichever array that is.
+HOST_WORK = ("im2col", "tiling", "untiling")
 # Parts of a product whose transfers and computation overlap where the device works on its own.
 DEVICE_PARTS = 4
 
@@ -108,6 +111,27 @@ class EngineFigures:
         raise UnsupportedError(f"the calibration of {self.device} has no bitstream {engine} {tiles} {precision}, it "
                                f"has {there}; run: barista calibrate --bitstreams FOLDER")
 
+    def nearest(self, tiles: TileSizes, precision: str) -> ArrayFigures:
+        """The bitstream of this number format whose tiles are nearest, by the ratios of their sizes.
+
+        Raises
+        ------
+        UnsupportedError : none of this number format was calibrated
+        """
+        def distance(array: ArrayFigures) -> float:
+            pairs = ((array.tiles.tr, tiles.tr), (array.tiles.tc, tiles.tc), (array.tiles.tp, tiles.tp))
+            return sum(abs(math.log(one / other)) for one, other in pairs)
+
+        alike = [array for array in self.arrays if array.precision == precision]
+        if not alike:
+            there = "; ".join(array.title for array in self.arrays) or "none"
+            raise UnsupportedError(
+                f"the calibration of {self.device} has no bitstream of {precision}, so what the host takes to cut "
+                f"matrices into tiles of {precision} is not known; it has {there}; build one for the board emulated "
+                f"(barista bitstream build --engine fast --tile {tiles} --precision {precision} --out FOLDER), then "
+                "run: barista calibrate --bitstreams FOLDER --out FILE")
+        return min(alike, key=distance)
+
 
 @dataclasses.dataclass(frozen=True)
 class StagePrediction:
@@ -156,6 +180,31 @@ def predict_fpga(workload: Workload, tiles: TileSizes, precision: str, figures: 
     stages = {stage: costs[stage].of(work[stage]) for stage in FPGA_STAGES}
     return StagePrediction(**{f"{stage}_s": seconds for stage, seconds in stages.items()},
                            total_s=elapsed_s(workload, stages, figures.overlaps))
+
+
+def predict_host(workload: Workload, tiles: TileSizes, precision: str, figures: EngineFigures) -> dict[str, float]:
+    """What the host itself takes for a pass on an array that another device has, such as a card in this machine.
+
+    Unrolling columns costs the same beside all arrays.  Cutting matrices into tiles and joining them again costs a word
+    what it does with the nearest of the calibrated bitstreams.
+
+    Parameters
+    ----------
+    workload : the pass
+    tiles, precision : of the array, which need not be calibrated
+    figures : of the machine
+
+    Returns
+    -------
+    dict : seconds of each of `HOST_WORK`
+
+    Raises
+    ------
+    UnsupportedError : no bitstream of this number format was calibrated
+    """
+    costs = {**figures.host, **figures.nearest(tiles, precision).stages}
+    work = fpga_work(workload.geometry, workload.pass_, tiles, number_format(precision), figures.units)
+    return {stage: costs[stage].of(work[stage]) for stage in HOST_WORK}
 
 
 def elapsed_s(workload: Workload, stages: Mapping[str, float], overlaps: bool) -> float:

@@ -147,7 +147,7 @@ def _sum_phases(r: ConvRoles, x: Array, y: Array, plain: ConvLatency, steady: di
     filling = r.kern_n * ceil_div(r.stored_products, y)
     inp = np.maximum(steady["inp_ddr"], steady["inp_construct"]) // rounds
     beats = ceil_div(r.kern_words, a.band)
-    last = np.maximum.reduce(np.broadcast_arrays(block * blocks, beats, decode, filling, inp))
+    last = np.max(np.stack(np.broadcast_arrays(block * blocks, beats, decode, filling, inp)), axis=0)
     busiest = np.maximum(last, reading)
 
     # A reading ends when the FIFOs hold all of its words that are not in a buffer yet.  The block at which that is so

@@ -68,7 +68,7 @@ def statistics(comparisons: Iterable[Comparison]) -> ErrorStatistics:
         return ErrorStatistics(0, *[math.nan] * 6)
     sizes = np.abs(errors)
     return ErrorStatistics(errors.size, float(sizes.mean()), float(np.median(sizes)), float(sizes.std()),
-                           float(sizes.max()), float(sizes.min()), float(errors.min()))
+                           float(np.max(sizes)), float(np.min(sizes)), float(np.min(errors)))
 
 
 def grouped(comparisons: Iterable[Comparison], *names: str) -> dict[tuple[str, ...], list[Comparison]]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..errors import BitstreamError, ScheduleError
 from ..hardware.board import Board
 from ..hardware.host import Host
 from ..hardware.manifest import Manifest
-from ..latency.engine_model import EngineFigures, predict_cpu, predict_fpga, predict_opencl, reconfiguration_s
+from ..latency.engine_model import (
+    EngineFigures,
+    predict_cpu,
+    predict_fpga,
+    predict_host,
+    predict_opencl,
+    reconfiguration_s,
+)
 from ..latency.gemm_model import GemmAssumptions, pass_latency
 from ..latency.workload import Workload
 from .schedule import CPU, FPGA, OPENCL
@@ -37,40 +44,47 @@ class CostTable:
     notes: tuple[str, ...] = ()
 
 
-def card_costs(workloads: Iterable[Workload], manifests: Mapping[str, Manifest], board: Board,
-               host: Host) -> CostTable:
-    """The candidates on a card and its host, from their figures alone.
+def card_costs(workloads: Iterable[Workload], manifests: Mapping[str, Manifest], board: Board, host: Host,
+               figures: EngineFigures | None = None) -> CostTable:
+    """The candidates on a card and its host.
 
-    The array multiplies as in `latency.gemm_model`, several images a product, at the clock of its bitstream.  The CPU
-    computes whole convolutions at the host's rate.  OpenCL is no candidate: boards and hosts have no figures for it.
+    The array multiplies as in `latency.gemm_model`, several images a product, at the clock of its bitstream; what the
+    host does for it comes before and after.  The CPU computes whole convolutions.  OpenCL is no candidate: boards and
+    hosts have no figures for it.
 
     Parameters
     ----------
     manifests : bitstreams by name
     board, host : where they run, and what computes the rest
+    figures : a calibration of the machine that the card is in: the host's work comes from it, not from `host`
 
     Raises
     ------
-    UnsupportedError : the board lacks a figure: with several bitstreams it needs reconfiguration_s
+    UnsupportedError : the board lacks a figure: with several bitstreams it needs reconfiguration_s; or the calibration
+        has no bitstream of a number format
     """
     loads_s = {name: board.need("reconfiguration_s", f"planning with {len(manifests)} bitstreams")
                if len(manifests) > 1 else 0.0 for name in manifests}
-    rates = {stage: _either(f"{stage}_bytes_per_s", board, host) for stage in ("tiling", "untiling")}
+    rates = {"im2col": host.im2col_bytes_per_s, "tiling": _either("tiling_bytes_per_s", board, host),
+             "untiling": _either("untiling_bytes_per_s", board, host)} if figures is None else {}
     assumptions = {name: GemmAssumptions.of(board, manifest.precision, clock_hz=manifest.clock_hz, padding=PADDING,
-                                            tiling_bytes_per_s=rates["tiling"],
-                                            untiling_bytes_per_s=rates["untiling"])
+                                            tiling_bytes_per_s=rates.get("tiling"),
+                                            untiling_bytes_per_s=rates.get("untiling"))
                    for name, manifest in manifests.items()}
     candidates: dict[Key, list[Candidate]] = {}
     for workload in workloads:
-        cpu_s = (host.launch_s or 0.0) + workload.ops / host.gemm_flops_per_s
-        candidates[key_of(workload)] = [
-            Candidate(CPU, cpu_s, breakdown={"processor": cpu_s}),
-            *(_on_card(workload, name, manifest, assumptions[name], host) for name, manifest in manifests.items())]
-    rates["im2col"] = host.im2col_bytes_per_s
-    unknown = sorted(stage for stage, rate in rates.items() if rate is None)
-    note = (f"Not counted, because neither board nor host has a rate for it: {', '.join(unknown)} (add, for example, "
-            f"{unknown[0]}_bytes_per_s to a host file of your own)") if unknown else ""
-    return CostTable(candidates, loads_s, (note,) if note else ())
+        cpu_s = None if figures is None else predict_cpu(workload, figures)
+        if cpu_s is None:
+            cpu_s = (host.launch_s or 0.0) + workload.ops / host.gemm_flops_per_s
+        ways = candidates[key_of(workload)] = [Candidate(CPU, cpu_s, breakdown={"processor": cpu_s})]
+        for name, manifest in manifests.items():
+            breakdown = _on_card(workload, manifest, assumptions[name], rates.get("im2col"))
+            if figures is not None:
+                breakdown |= predict_host(workload, manifest.tiles, manifest.precision, figures)
+            ways.append(Candidate(FPGA, math.fsum(breakdown.values()), name, breakdown))
+    if figures is None:
+        return CostTable(candidates, loads_s, tuple(_not_counted(rates)))
+    return CostTable(candidates, loads_s, tuple(_taken_instead(manifests.values(), host, figures)))
 
 
 def calibrated_costs(workloads: Iterable[Workload], manifests: Mapping[str, Manifest],
@@ -140,12 +154,33 @@ def _either(figure: str, board: Board, host: Host) -> float | None:
     return value if value is not None else getattr(host, figure)
 
 
-def _on_card(workload: Workload, name: str, manifest: Manifest, assumptions: GemmAssumptions, host: Host) -> Candidate:
-    """A pass on one bitstream, with the host's work for it."""
+def _on_card(workload: Workload, manifest: Manifest, assumptions: GemmAssumptions,
+             im2col_bytes_per_s: float | None) -> dict[str, float]:
+    """Seconds of a pass on one bitstream, stage by stage; what the host has no rate for counts as nothing."""
     tiles = manifest.tiles
     found = pass_latency(workload, tiles.tr, tiles.tc, tiles.tp, assumptions, "batched")
-    im2col_s = column_bytes(workload) / host.im2col_bytes_per_s if host.im2col_bytes_per_s is not None else 0.0
-    breakdown = {"im2col": im2col_s, "tiling": float(found.tiling_s), "write": float(found.host_to_device_s),
-                 "kernel": float(found.kernel_s + found.launch_s), "read": float(found.device_to_host_s),
-                 "untiling": float(found.untiling_s)}
-    return Candidate(FPGA, math.fsum(breakdown.values()), name, breakdown)
+    im2col_s = column_bytes(workload) / im2col_bytes_per_s if im2col_bytes_per_s is not None else 0.0
+    return {"im2col": im2col_s, "tiling": float(found.tiling_s), "write": float(found.host_to_device_s),
+            "kernel": float(found.kernel_s + found.launch_s), "read": float(found.device_to_host_s),
+            "untiling": float(found.untiling_s)}
+
+
+def _not_counted(rates: Mapping[str, float | None]) -> Iterator[str]:
+    """What the times on a card lack, and how to get it."""
+    unknown = sorted(stage for stage, rate in rates.items() if rate is None)
+    if unknown:
+        yield (f"Not counted, because neither board nor host has a rate for it: {', '.join(unknown)}; the times on "
+               "bitstreams are too low by that. To count it, run `barista calibrate --out FILE` on the machine with "
+               "the card and give --calibration FILE, or give as --host-model a host file of your own with "
+               f"{unknown[0]}_bytes_per_s")
+
+
+def _taken_instead(manifests: Iterable[Manifest], host: Host, figures: EngineFigures) -> Iterator[str]:
+    """What a calibration does not have itself, and what counts in its place."""
+    if figures.cpu is None:
+        yield f"The calibration has no figures of the CPU, whose passes count at the rate of host {host.name}"
+    for tiles, precision in dict.fromkeys((manifest.tiles, manifest.precision) for manifest in manifests):
+        near = figures.nearest(tiles, precision)
+        if near.tiles != tiles:
+            yield (f"Tiling for {tiles} {precision} counts at what a word costs with {near.tiles}, the nearest tiles "
+                   "in the calibration")

@@ -20,7 +20,7 @@ from ..latency.gemm_model import GemmAssumptions, pass_latency
 from ..latency.resources import BRAM18, URAM, gemm_blocks, gemm_bram_bits, gemm_dsp
 from .merge import LIMITS, Merger, cheapest
 from .rows import Row
-from .search import Found, best_set, fewest, merge_pairs
+from .search import Found, best_set, fewest, merge_pairs, merge_samples
 from .sharing import ConvSharing
 from .space import KINDS, Exclusions, Limits, legal
 from .table import Group, Grouping, Integers, Table, own_designs
@@ -193,8 +193,9 @@ class Explorer:
         found = best_set(self._table, count, self._starts)
         if found is None:
             least = min(len(start.groups) for start in self._starts)
-            raise UnsupportedError(f"no {count} design(s) were found that hold all {len(self._table.costs)} different "
-                                   f"convolutions, since those that share one share its memory; {least} were: give "
+            raise UnsupportedError(f"no {count} design{' was' if count == 1 else 's were'} found that hold"
+                                   f"{'s' if count == 1 else ''} all {len(self._table.costs)} different convolutions, "
+                                   f"since those that share one share its memory; {least} were: give "
                                    f"--max-bitstreams {least}, or a larger board")
         return Choice(found, cheapest(self._merged, count))
 
@@ -209,4 +210,6 @@ class Explorer:
 
     @functools.cached_property
     def _starts(self) -> list[Grouping]:
-        return [*self._merged, *(merge_pairs(self._table) if self._table.sharing is not None else [])]
+        if self._table.sharing is None:
+            return self._merged
+        return [*self._merged, *merge_pairs(self._table), *merge_samples(self._table)]

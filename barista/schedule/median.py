@@ -70,7 +70,7 @@ class Median:
             if bound >= grouping.cost * (1 - PROVED):
                 continue
             reached = settle(self._table, [*taken, *(int(columns[index]) for index in priced)])
-            if reached is not None and reached.cost < grouping.cost:
+            if reached is not None and reached.cost < grouping.cost * (1 - ROUNDING):
                 grouping = reached
             if free == len(columns) or free == 0:
                 continue  # all of them were tried together
@@ -126,7 +126,7 @@ class Median:
         served = np.full(len(self.costs), np.inf)
         for _ in range(self._count):
             totals = np.minimum(served[:, None], self.costs).sum(axis=0)
-            column = int(totals.argmin())
+            column = int(np.argmin(totals))
             if columns and totals[column] >= served.sum() * (1 - ROUNDING):
                 break
             columns.append(column)
@@ -142,7 +142,7 @@ class Median:
             without = columns[:place] + columns[place + 1:]
             served = self._served(without)
             totals = np.minimum(served[:, None], self.costs).sum(axis=0)
-            column = int(totals.argmin())
+            column = int(np.argmin(totals))
             if totals[column] < cost * (1 - ROUNDING):
                 columns, cost, unhelpful = without[:place] + [column] + without[place:], float(totals[column]), 0
             else:

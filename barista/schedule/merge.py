@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from .table import ROUNDING, Group, Grouping, Table
+from .table import ROUNDING, Group, Grouping, Table, best_of
 
 # Limits that are tried where a number of designs is asked for, which the heuristic does not know: from no penalty to
 # any, each half as large again as the one before.
@@ -69,7 +69,7 @@ class Merger:
                     waiting = sorted(found, key=lambda merged: len(merged.group.members))
                     break
             else:
-                return Grouping.of(merged.group for merged in waiting)
+                return self._table.joined(merged.group for merged in waiting)
 
     def merge_at(self, limits: Iterable[float] = LIMITS, done: Callable[[], object] = lambda: None) -> list[Grouping]:
         """What the heuristic finds over a range of limits; `cheapest` takes from it one of a given number of designs.
@@ -123,7 +123,7 @@ class Merger:
             return None
         # Penalties without what sharing costs are quickly looked up, and rule most merges out.
         rows = [row] if column == here else [*target.group.members, row]
-        if table.penalties[rows, column].max() > limit + ROUNDING:
+        if np.max(table.penalties[rows, column]) > limit + ROUNDING:
             return None
         grown = self._on(column, (*target.group.members, row))
         return grown if grown is not None and grown.penalty <= limit + ROUNDING else None
@@ -136,7 +136,7 @@ class Merger:
             costs = self._table.together(rows, np.array([column]))[:, 0]
             total = float(self._table.counts[rows] @ costs)
             self._known[key] = None if math.isinf(total) else Merged(
-                Group(column, key[1], total), float((costs / self._table.least[rows]).max() - 1.0))
+                Group(column, key[1], total), float(np.max(costs / self._table.least[rows]) - 1.0))
         return self._known[key]
 
 
@@ -147,4 +147,4 @@ def cheapest(groupings: Iterable[Grouping], count: int) -> Grouping | None:
     holds.
     """
     few = [grouping for grouping in groupings if len(grouping.groups) <= count]
-    return min(few, key=lambda grouping: grouping.cost, default=None)
+    return best_of(few) if few else None

@@ -25,6 +25,7 @@ from typing import Any
 
 from ..errors import ScheduleError, nearest
 from ..gemm.shapes import Pass
+from ..hardware.manifest import CALIBRATION, MANIFEST, recognise
 
 FORMAT = 1
 CPU, OPENCL, FPGA = "cpu", "opencl", "fpga"
@@ -156,13 +157,17 @@ class Schedule:
         """
         name = os.fspath(path)
         try:
-            data = json.loads(Path(name).read_text(encoding="utf-8"))
+            text = Path(name).read_text(encoding="utf-8")
+            data = json.loads(text)
         except OSError as error:
             raise ScheduleError(f"{name}: the schedule cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ScheduleError(f"{name} is no schedule: it is not text") from None
         except json.JSONDecodeError as error:
             raise ScheduleError(f"{name}:{error.lineno}:{error.colno}: no JSON: {error.msg}") from None
+        kind = recognise(text)
+        if kind in (MANIFEST, CALIBRATION):
+            raise ScheduleError(f"{name} is a {kind}, no schedule; give a file that `barista plan` wrote")
         return cls.from_json(data, name)
 
     @classmethod

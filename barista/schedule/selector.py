@@ -149,7 +149,8 @@ def alternatives(workloads: Sequence[Workload], candidates: Mapping[Key, Sequenc
     Returns
     -------
     ``CPU only``, ``one bitstream, every pass on it`` and ``one bitstream beside the CPU`` (and OpenCL, where it has
-    candidates), each the best of its kind; those that some pass has no candidate for are left out
+    candidates), each the best of its kind; left out are those that some pass has no candidate for, and the last where
+    the best of its kind uses no bitstream
     """
     def best(*kinds: Callable[[Candidate], bool]) -> Plan | None:
         plans = []
@@ -166,6 +167,9 @@ def alternatives(workloads: Sequence[Workload], candidates: Mapping[Key, Sequenc
         "one bitstream, every pass on it": best(*(partial(_uses_only, name, False) for name in names)),
         "one bitstream beside the CPU": best(*(partial(_uses_only, name, True) for name in names)),
     }
+    beside = found["one bitstream beside the CPU"]
+    if beside is not None and not any(choice.candidate.bitstream for choice in beside.choices):
+        del found["one bitstream beside the CPU"]
     return {name: plan for name, plan in found.items() if plan is not None}
 
 

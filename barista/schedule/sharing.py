@@ -137,7 +137,7 @@ class ConvSharing:
         others = [name for name in BINDING if name != "inp_ddr" and not (name == "kern_ddr" and sums_up)]
         kern_read = int(read_cycles(np.array([words]), self._assumptions)[0])
         return _Alone(
-            np.max([found.components[name] for name in others], axis=0),
+            np.max(np.stack([found.components[name] for name in others]), axis=0),
             found.components["inp_ddr"] // self._inp_read[found.z_channel],
             int(found.components["kern_ddr"].flat[0]) // kern_read if sums_up else 0,
             found.z, found.z_channel, words if sums_up else 0, kern_read,

@@ -84,7 +84,7 @@ class Limits:
             ways = [way for block, ultra in ways for way in
                     ((np.add(block, small), ultra), *([(block, np.add(ultra, large))] if self.uram else []))]
         fits = [np.less_equal(block, self.bram18) & np.less_equal(ultra, self.uram or 0) for block, ultra in ways]
-        return np.asarray(np.logical_or.reduce(fits))
+        return np.asarray(np.any(np.stack(np.broadcast_arrays(*fits)), axis=0))
 
     @property
     def memory(self) -> str:
@@ -110,6 +110,17 @@ class Grid:
     axes: dict[str, range]
     ties: dict[str, str]
     elements: tuple[int, int] | None
+
+    def __str__(self) -> str:
+        """As it is written, such as ``tr=4:64:4,tc=tr,tp=2:512:2``."""
+        axes = dict(self.ties)
+        for name, axis in self.axes.items():
+            ends = f":{axis[-1]}" if len(axis) > 1 else ""
+            axes[name] = f"{axis[0]}{ends}" + (f":{axis.step}" if ends and axis.step > 1 else "")
+        texts = [f"{name}={axes[name]}" for name in KINDS[self.kind]]
+        if self.elements is not None:
+            texts.append("pe=" + ":".join(map(str, self.elements)))
+        return ",".join(texts)
 
     @classmethod
     def parse(cls, kind: str, text: str = "") -> Grid:
@@ -154,7 +165,8 @@ class Exclusions:
 
     def __str__(self) -> str:
         found = [f"{constraint} excludes {count:,}" for constraint, count in self.counts.items() if count]
-        return f"of {self.points:,} points " + ("; ".join(found) if found else "nothing is excluded")
+        points = "1 point" if self.points == 1 else f"{self.points:,} points"
+        return f"of {points} " + ("; ".join(found) if found else "nothing is excluded")
 
 
 def legal(points: Integers, constraints: dict[str, npt.NDArray[np.bool_]]) -> tuple[Integers, Exclusions]:
@@ -169,7 +181,7 @@ def legal(points: Integers, constraints: dict[str, npt.NDArray[np.bool_]]) -> tu
     UnsupportedError : no point is left, or more than an exploration can take
     """
     exclusions = Exclusions(len(points), {name: int((~kept).sum()) for name, kept in constraints.items()})
-    left = points[np.logical_and.reduce([*constraints.values(), np.ones(len(points), np.bool_)])]
+    left = points[np.all(np.stack([*constraints.values(), np.ones(len(points), np.bool_)]), axis=0)]
     if not len(left):
         raise UnsupportedError(f"the grid has no legal point: {exclusions}; give a larger board, or another --grid")
     if len(left) > LARGEST_SPACE:

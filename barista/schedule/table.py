@@ -33,6 +33,17 @@ class Sharing(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class _Part:
+    """A sharing of which only some columns are there, numbered anew."""
+
+    whole: Sharing
+    columns: Integers
+
+    def costs(self, members: Sequence[int], columns: slice | Integers) -> Floats:
+        return self.whole.costs(members, self.columns[columns])
+
+
+@dataclasses.dataclass(frozen=True)
 class Group:
     """Rows that run on one design.
 
@@ -132,6 +143,21 @@ class Table:
             return costs
         return np.where(costs <= self.least[rows, None] * (1 + self.limit + ROUNDING), costs, np.inf)
 
+    def joined(self, groups: Iterable[Group]) -> Grouping:
+        """The grouping of these groups; where rows leave one another alone, those on one design are one."""
+        if self.sharing is not None:  # each is built for its own rows, and two of the same sizes may differ
+            return Grouping.of(groups)
+        members: dict[int, list[int]] = {}
+        for group in groups:
+            members.setdefault(group.column, []).extend(group.members)
+        together = [self.group(rows, column) for column, rows in members.items()]
+        return Grouping.of(group for group in together if group is not None)
+
+    def totals(self, members: Sequence[int]) -> Floats:
+        """What all executions of these rows together cost on each design."""
+        rows = list(members)
+        return np.asarray(self.counts[rows] @ self.together(rows, slice(None)))
+
     def group(self, members: Sequence[int], column: int) -> Group | None:
         """These rows on the design at `column`, or None where it cannot hold them."""
         rows = sorted(members)
@@ -141,14 +167,27 @@ class Table:
     def centre(self, members: Sequence[int]) -> Group | None:
         """These rows on the design that is cheapest for them, or None where none holds them."""
         rows = sorted(members)
-        totals = self.counts[rows] @ self.together(rows, slice(None))
-        column = int(totals.argmin())
+        totals = self.totals(rows)
+        column = int(np.argmin(totals))
         return Group(column, tuple(rows), float(totals[column])) if math.isfinite(totals[column]) else None
+
+    def only(self, columns: Integers) -> Table:
+        """The table of some of the columns, numbered anew."""
+        sharing = None if self.sharing is None else _Part(self.sharing, columns)
+        return dataclasses.replace(self, costs=self.costs[:, columns], sizes=self.sizes[columns], sharing=sharing)
 
     def within(self, limit: float) -> Table:
         """The table in which no row has a penalty above `limit`."""
         allowed = np.where(self.penalties <= limit + ROUNDING, self.costs, np.inf)
         return dataclasses.replace(self, costs=allowed, limit=min(limit, self.limit))
+
+
+def best_of(groupings: Iterable[Grouping]) -> Grouping:
+    """The cheapest; among those that differ from it by rounding alone, that of the fewest designs."""
+    groupings = list(groupings)
+    enough = min(grouping.cost for grouping in groupings) * (1 + ROUNDING)
+    return min((grouping for grouping in groupings if grouping.cost <= enough),
+               key=lambda grouping: (len(grouping.groups), grouping.cost))
 
 
 def own_designs(table: Table) -> Grouping:
