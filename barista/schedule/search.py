@@ -145,7 +145,7 @@ def merge_pairs(table: Table) -> list[Grouping]:
     order = itertools.count()
     pairs: list[tuple[float, int, Group, Group, Group | None]] = []
     for a, b in itertools.combinations(groups, 2):
-        heapq.heappush(pairs, (float((costs[a] + costs[b]).min()) - a.cost - b.cost, next(order), a, b, None))
+        heapq.heappush(pairs, (float(np.min(costs[a] + costs[b])) - a.cost - b.cost, next(order), a, b, None))
     while pairs:
         loss, _, a, b, merged = heapq.heappop(pairs)
         if a not in costs or b not in costs or math.isinf(loss):
@@ -158,7 +158,7 @@ def merge_pairs(table: Table) -> list[Grouping]:
         del costs[a], costs[b]
         new = table.totals(merged.members)
         for group, others in costs.items():
-            heapq.heappush(pairs, (float((new + others).min()) - merged.cost - group.cost, next(order), merged, group,
+            heapq.heappush(pairs, (float(np.min(new + others)) - merged.cost - group.cost, next(order), merged, group,
                                    None))
         costs[merged] = new
         groupings.append(Grouping.of(costs))
