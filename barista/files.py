@@ -19,6 +19,19 @@ PROTOBUF_LIMIT_BYTES = 2**31 - 1
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
+def why_unwritable(path: str | os.PathLike[str]) -> str:
+    """Why a file cannot be written there, as the end of a sentence that begins with its name; '' where it can."""
+    name = os.fspath(path)
+    folder = os.path.dirname(name) or "."
+    if not os.path.isdir(folder):
+        return f": there is no folder {folder}; make it, or give another"
+    if os.path.isdir(name):
+        return " is a folder; give the name of a file"
+    if not os.access(name if os.path.exists(name) else folder, os.W_OK):
+        return ": it may not be written; give another place"
+    return ""
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`; what is written there takes its place when all went well.

@@ -1,4 +1,4 @@
-"""Find the folders that ship beside the package: networks and OpenCL kernels.
+"""Find the folders that ship beside the package, networks and OpenCL kernels, and the user's cache.
 
 In a checkout and an editable install they stand next to ``barista/``; a wheel carries them inside it
 (``[options] package_dir`` in setup.cfg). Nobody else needs to know which of the two it is.
@@ -6,6 +6,7 @@ In a checkout and an editable install they stand next to ``barista/``; a wheel c
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from .errors import DataError, nearest
@@ -46,6 +47,11 @@ def find(folder: str, *parts: str) -> Path:
             raise DataError(f"{path} holds no {part!r}; {hint}")
         path = below
     return path
+
+
+def cache_folder(name: str) -> Path:
+    """What Barista keeps under `name` for later runs, in the user's cache folder (XDG); it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "barista" / name
 
 
 def _root(folder: str) -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import BitstreamError, ScheduleError, UnsupportedError
+from ..files import why_unwritable
 from ..hardware.board import Board, load_board
 from ..hardware.host import load_host
 from ..hardware.library import Library
@@ -94,13 +94,8 @@ def require_out(path: str) -> None:
     ------
     ScheduleError : no such folder, a folder itself, or a place that may not be written
     """
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise ScheduleError(f"--out {path}: there is no folder {folder}; make it, or give another")
-    if os.path.isdir(path):
-        raise ScheduleError(f"--out {path} is a folder; give the name of a file")
-    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
-        raise ScheduleError(f"--out {path}: it may not be written; give another place")
+    if problem := why_unwritable(path):
+        raise ScheduleError(f"--out {path}{problem}")
 
 
 def usable(args: argparse.Namespace, board: Board) -> dict[str, Manifest]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DataError, MissingExtraError
+from ..files import why_unwritable
 from ..ops.base import StageSeconds
 from ..schedule.selector import Candidate, Key, Plan, key_of
 from .numbers import number
@@ -48,13 +49,8 @@ def require_plot(path: str | os.PathLike[str]) -> None:
     if ending not in formats:
         raise DataError(f"--plot {name}: the ending {ending!r} says no format of a chart; give one of "
                         f"{', '.join(formats)}")
-    folder = os.path.dirname(name) or "."
-    if not os.path.isdir(folder):
-        raise DataError(f"--plot {name}: there is no folder {folder}; make it, or give another")
-    if os.path.isdir(name):
-        raise DataError(f"--plot {name} is a folder; give the name of a file")
-    if not os.access(name if os.path.exists(name) else folder, os.W_OK):
-        raise DataError(f"--plot {name}: it may not be written; give another place")
+    if problem := why_unwritable(name):
+        raise DataError(f"--plot {name}{problem}")
 
 
 def plot_stages(stages: StageSeconds, title: str, path: str | os.PathLike[str]) -> None:

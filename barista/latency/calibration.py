@@ -23,6 +23,7 @@ from ..gemm.tiles import TileSizes
 from ..hardware.board import Board
 from ..hardware.manifest import CALIBRATION, OTHER, recognise
 from ..precision.formats import FORMATS, number_format
+from ..resources import cache_folder
 from .engine_model import ARRAY_STAGES, HOST_STAGES, ArrayFigures, Costs, EngineFigures
 from .engine_work import Counts
 
@@ -138,7 +139,7 @@ def calibrated_board(board: Board, figures: EngineFigures, array: ArrayFigures) 
 
 def folder() -> Path:
     """Where calibrations are kept: in the user's cache folder (XDG)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "barista" / "calibrations"
+    return cache_folder("calibrations")
 
 
 def kept_path(device: str) -> Path:

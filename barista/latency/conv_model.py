@@ -23,12 +23,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UnsupportedError, nearest
+from ..errors import UnsupportedError
 from ..gemm.shapes import ConvolutionGeometry, Pass
 from ..hardware.board import Board
 from ..precision.formats import number_format
 from .conv_roles import ConvRoles, conv_roles, line_buffer
-from .integers import Array, align, ceil_div, counts, require_not_negative, require_positive, require_whole
+from .integers import (
+    Array,
+    align,
+    ceil_div,
+    counts,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+    require_whole,
+)
 
 READINGS = ("corrected", "printed")
 
@@ -86,10 +95,7 @@ class ConvAssumptions:
         require_positive(who, clock_hz=self.clock_hz, pcie_bytes_per_s=self.pcie_bytes_per_s)
         require_not_negative(who, pcie_latency_s=self.pcie_latency_s, launch_s=self.launch_s,
                              reconfiguration_s=self.reconfiguration_s)
-        if self.reading not in READINGS:
-            hint = nearest(str(self.reading), READINGS)
-            raise UnsupportedError(f"{who}: reading {self.reading!r} is not known; {hint + ' ' if hint else ''}"
-                                   f"known: {', '.join(READINGS)}")
+        require_one_of(who, "reading", self.reading, READINGS)
 
     @classmethod
     def of(cls, board: Board, precision: str = "fp32", **changes: Any) -> ConvAssumptions:

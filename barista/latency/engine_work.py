@@ -22,7 +22,7 @@ import math
 
 from ..gemm.batching import IMAGES_INNERMOST, batched_gemm, chunk_of, collide, images_a_product, turned
 from ..gemm.shapes import ConvolutionGeometry, GemmShape, Pass
-from ..gemm.tiles import TileSizes
+from ..gemm.tiles import ALIAS_BYTES, TileSizes
 from ..precision.formats import NumberFormat
 
 Counts = dict[str, float]
@@ -42,8 +42,6 @@ COUNTED = {
 WORD_BYTES = 4
 # A core's second cache: what is larger comes from further away each time.
 CACHE_BYTES = 1 << 20
-# Addresses this far apart share a set of a core's first cache.
-FIRST_BYTES = 4096
 
 
 def add(total: Counts, more: Counts, times: float = 1.0) -> None:
@@ -148,7 +146,7 @@ def _product(shape: GemmShape, pass_: Pass, tiles: TileSizes, fmt: NumberFormat,
         turned = length // size * size * shape.k
         add(tiling, {"calls": 1, "words": words if lies else words - turned, "turned": 0 if lies else turned,
                      "edges": shape.k if length % size else 0,
-                     "aside": turned if not lies and stride * WORD_BYTES % FIRST_BYTES == 0 else 0,
+                     "aside": turned if not lies and stride * WORD_BYTES % ALIAS_BYTES == 0 else 0,
                      "far": words if words * storage > CACHE_BYTES else 0})
     tiling["quantised"] = shape.m * shape.k + shape.k * shape.n if fmt.is_fixed else 0
     tiles_a_unit = -(-nr * nc // units)

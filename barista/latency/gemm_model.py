@@ -22,11 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UnsupportedError, nearest
 from ..gemm.batching import batched_gemms
 from ..hardware.board import Board
 from ..precision.formats import number_format
-from .integers import Array, ceil_div, counts, require_not_negative, require_positive, require_whole
+from .integers import Array, ceil_div, counts, require_not_negative, require_one_of, require_positive, require_whole
 from .workload import Workload
 
 PADDINGS = ("none", "output", "once", "tiles")
@@ -87,7 +86,7 @@ class GemmAssumptions:
                              reconfiguration_s=self.reconfiguration_s)
         require_whole(who, 1, word_bits=self.word_bits, result_bits=self.bits_of_c)
         require_whole(who, 0, partial_sums=self.partial_sums)
-        _require_one_of("padding", self.padding, PADDINGS)
+        require_one_of(who, "padding", self.padding, PADDINGS)
 
     @property
     def bits_of_c(self) -> int:
@@ -217,7 +216,7 @@ def pass_latency(workload: Workload, tr: npt.ArrayLike, tc: npt.ArrayLike, tp: n
     ------
     UnsupportedError : as `gemm_latency`, or an unknown way to cut the batch
     """
-    _require_one_of("products", products, PRODUCTS)
+    require_one_of("GEMM model", "products", products, PRODUCTS)
     found = workload.gemms() if products == "image" else batched_gemms(workload.geometry, workload.pass_)
     # The bitstream is loaded once, not for each product.
     each = dataclasses.replace(assumptions, reconfiguration_s=0.0)
@@ -227,10 +226,3 @@ def pass_latency(workload: Workload, tr: npt.ArrayLike, tc: npt.ArrayLike, tp: n
     sums["reconfiguration_s"] = np.full(sums["total_s"].shape, assumptions.reconfiguration_s)
     sums["total_s"] = np.asarray(sums["total_s"] + assumptions.reconfiguration_s)
     return GemmLatency(**sums)
-
-
-def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        hint = nearest(str(value), known)
-        raise UnsupportedError(f"GEMM model: {name} {value!r} is not known; {hint + ' ' if hint else ''}"
-                               f"known: {', '.join(known)}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, nearest
 
 Array = npt.NDArray[Any]
 
@@ -75,6 +75,19 @@ def require_not_negative(who: str, **figures: float) -> None:
     for name, value in figures.items():
         if not 0 <= value < float("inf"):
             raise UnsupportedError(f"{who}: {name} is {value!r}; give a finite number, 0 or above")
+
+
+def require_one_of(who: str, name: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse a choice that there is not.
+
+    Raises
+    ------
+    UnsupportedError : names the nearest one, and all
+    """
+    if value not in known:
+        hint = nearest(str(value), known)
+        raise UnsupportedError(f"{who}: {name} {value!r} is not known; {hint + ' ' if hint else ''}"
+                               f"known: {', '.join(known)}")
 
 
 def require_whole(who: str, least: int, **figures: int) -> None:

@@ -9,12 +9,12 @@ name follows from the text of all modules.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ...errors import MissingExtraError
+from ...resources import cache_folder
 
 try:
     import numba
@@ -39,8 +39,7 @@ def _folder() -> Path:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "barista" / "simulator" / digest.hexdigest()[:16]
+    return cache_folder("simulator") / digest.hexdigest()[:16]
 
 
 _FOLDER = _folder()

@@ -9,13 +9,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from ... import resources
 from ...errors import BitstreamError, DeviceError
 from ...gemm.tiles import TileSizes
 from ...hardware.bitstream import SUFFIX, standard_name
 from ...hardware.board import EMULATED, BoardSummary, load_board
 from ...hardware.library import Library
 from ...hardware.manifest import KERNELS
-from ...resources import find
 from ...runtime.bitstream_build import build
 from ...runtime.bitstream_program import DeviceArrayEngine, device_identity
 from ...runtime.context import Context
@@ -90,7 +90,7 @@ def _context(board: BoardSummary, device: str | None) -> Context:
 
 def cache_folder() -> Path:
     """Where bitstreams that were built on the fly are kept: the user's cache folder (XDG)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "barista" / "bitstreams"
+    return resources.cache_folder("bitstreams")
 
 
 def _built(context: Context) -> Path:
@@ -102,7 +102,7 @@ def _built(context: Context) -> Path:
     ------
     BitstreamError : it cannot be kept
     """
-    source = find("opencl_kernels", f"{KERNELS[ENGINE]}.cl").read_bytes()
+    source = resources.find("opencl_kernels", f"{KERNELS[ENGINE]}.cl").read_bytes()
     key = hashlib.sha256(source + device_identity(context.device).encode()).hexdigest()[:16]
     folder = cache_folder() / key
     manifest = folder / (standard_name(TILES, PRECISION, ENGINE, EMULATED) + SUFFIX)

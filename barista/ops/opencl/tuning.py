@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DeviceError, nearest
+from ...resources import cache_folder
 from ...runtime.context import Context
 
 SHIPPED = Path(__file__).with_name("gemm.toml")
@@ -81,7 +81,7 @@ class GemmParameters:
 
 def user_table() -> Path:
     """The user's own table: ``gemm.toml`` in Barista's folder of the XDG cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "barista" / "gemm.toml"
+    return cache_folder("gemm.toml")
 
 
 def parameters(context: Context, dtype: np.dtype[Any]) -> GemmParameters:
