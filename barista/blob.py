@@ -53,6 +53,10 @@ class Space(abc.ABC):
     def download(self, array: Any, host: npt.NDArray[Any]) -> None:
         """Copy `array` into a flat host array and wait until it is there."""
 
+    @abc.abstractmethod
+    def zero(self, array: Any) -> None:
+        """Set all elements of a flat array to zero."""
+
 
 class HostSpace(Space):
     """The host's memory: arrays are `numpy.ndarray`."""
@@ -71,6 +75,9 @@ class HostSpace(Space):
     def download(self, array: npt.NDArray[Any], host: npt.NDArray[Any]) -> None:
         np.copyto(host, array)
 
+    def zero(self, array: npt.NDArray[Any]) -> None:
+        array.fill(0)
+
 
 HOST = HostSpace()
 
@@ -88,7 +95,7 @@ class SyncedMemory:
 
     Caffe: SyncedMemory, with its heads HEAD_AT_CPU, HEAD_AT_GPU and SYNCED: here
     the set of spaces whose copy is current.  As there, memory that nobody has
-    written reads as zeros.
+    written reads as zeros, and so does memory that was cleared.
     """
 
     def __init__(self, count: int, dtype: npt.DTypeLike) -> None:
@@ -104,8 +111,17 @@ class SyncedMemory:
 
     @property
     def spaces(self) -> frozenset[Space]:
-        """The spaces whose copy is current (empty: never written)."""
+        """The spaces whose copy is current (empty: it reads as zeros)."""
         return frozenset(self._current)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nobody has written since it was made or cleared, so that it reads as zeros."""
+        return not self._current
+
+    def clear(self) -> None:
+        """Let it read as zeros from here on; nothing is written before somebody asks for an array."""
+        self._current.clear()
 
     def array(self, space: Space, access: Access) -> Any:
         """Return the flat array of `space`, current for the `access` that is asked."""
@@ -123,8 +139,9 @@ class SyncedMemory:
     def _fetch(self, space: Space, array: Any) -> None:
         """Bring the current contents into `array`; everything travels through the host."""
         if not self._current:
-            host = np.zeros(self.count, self.dtype)
-        elif HOST in self._current:
+            space.zero(array)
+            return
+        if HOST in self._current:
             host = self._copies[HOST]
         else:
             source = next(iter(self._current))
@@ -197,6 +214,18 @@ class Tensor:
     def update(self, space: Space) -> Any:
         """The array in `space`, to be read and written."""
         return self._view(space, Access.UPDATE)
+
+    def accumulate(self, space: Space) -> tuple[Any, bool]:
+        """The array in `space`, to be added to, and whether it stands for zeros.
+
+        Then its contents are undefined: whoever adds overwrites it instead, which saves writing and reading zeros.
+        """
+        fresh = self.memory.is_zero
+        return (self.write(space) if fresh else self.update(space)), fresh
+
+    def clear(self) -> None:
+        """Let the memory that it lies on read as zeros."""
+        self.memory.clear()
 
     def _view(self, space: Space, access: Access) -> Any:
         # A memory larger than the tensor (after a reshape to less) keeps what lies beyond it.

@@ -133,7 +133,6 @@ class Net:
         except BaseException:
             self.close()
             raise
-        self._zero = [self.ops.elementwise("g = 0", ("g",), p.blob.count) for p in self.learnable]
         # An in-place layer uses its blob up and makes it again. Caffe: the top that a loss leaves out is no output.
         available: set[str] = set()
         for layer_param in self.param.layer:
@@ -405,8 +404,8 @@ class Net:
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
-        for zero, learnable in zip(self._zero, self.learnable, strict=True):
-            zero.run({"g": learnable.blob.grad})
+        for learnable in self.learnable:
+            learnable.blob.grad.clear()
 
     def close(self) -> None:
         """Stop the threads and close the files of data layers."""

@@ -226,3 +226,27 @@ def test_blob_of_tensors() -> None:
 def test_a_space_must_say_how_it_moves() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Space()  # type: ignore[abstract]
+
+
+def test_cleared_memory_reads_as_zeros_and_is_overwritten_by_the_first_sum() -> None:
+    for space in (HOST, Far()):
+        tensor = Tensor((2,), np.float32)
+        tensor.write(space)[...] = [1, 2]
+        array, fresh = tensor.accumulate(space)
+        assert not fresh and array.tolist() == [1, 2]
+        tensor.clear()
+        array, fresh = tensor.accumulate(space)
+        assert fresh
+        array[...] = [3, 4]
+        assert tensor.accumulate(space)[1] is False
+        assert tensor.read(HOST).tolist() == [3, 4]
+        tensor.clear()
+        assert tensor.read(HOST).tolist() == [0, 0]
+
+
+def test_clearing_reaches_all_tensors_on_the_memory() -> None:
+    first = Tensor((2,), np.float32)
+    second = Tensor((1, 2), np.float32, first.memory)
+    first.write(HOST)[...] = [1, 2]
+    second.clear()
+    assert first.read(HOST).tolist() == [0, 0]

@@ -11,7 +11,8 @@ Conventions of every primitive
 
 - Arrays are C order, NCHW; all tensors of one primitive have the op set's dtype.
 - Gradients of parameters are *added to* (Caffe accumulates them over ``iter_size``
-  and over shared layers); gradients of bottoms are *overwritten*.
+  and over shared layers); gradients of bottoms are *overwritten*.  What is added to memory
+  that was cleared overwrites it, see `Tensor.accumulate`.
 - Outputs may share memory with inputs only where the docstring says "in place".  A primitive therefore
   asks for the arrays that it reads before those that it writes.
 - NaN passes through: a maximum or a pooled window with a NaN in it is NaN.

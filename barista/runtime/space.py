@@ -83,6 +83,17 @@ class OpenCLSpace(Space):
         if host.size:
             self._copy("read", host, array.buffer, f"downloading {host.nbytes} bytes")
 
+    def zero(self, array: DeviceArray) -> None:
+        """Enqueue zeros for all elements; returns at once."""
+        nbytes = math.prod(array.shape) * array.dtype.itemsize
+        if not nbytes:
+            return
+        try:
+            self._context.note("kernel", cl.enqueue_fill_buffer(
+                self._context.queue, array.buffer, np.zeros(1, array.dtype), 0, nbytes))
+        except cl.Error as error:
+            raise device_error(error, f"{self.name}: zeros for {nbytes} bytes") from error
+
     def copy_rows(self, source: DeviceArray, source_pitch: int, source_offset: int, target: DeviceArray,
                   target_pitch: int, target_offset: int, row: int, rows: int) -> None:
         """Enqueue a copy of `rows` rows of `row` elements, which begin a pitch apart; returns at once."""

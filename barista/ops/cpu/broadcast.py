@@ -82,12 +82,11 @@ class CpuBroadcast(_AgainstVector, Broadcast):
 
     @staticmethod
     def _store(total: Array, dv: Tensor, accumulate: bool) -> None:
-        if accumulate:
-            result = dv.update(HOST)
-            result += total.reshape(result.shape)
-        else:
-            result = dv.write(HOST)
+        result, fresh = dv.accumulate(HOST) if accumulate else (dv.write(HOST), True)
+        if fresh:
             result[...] = total.reshape(result.shape)
+        else:
+            result += total.reshape(result.shape)
 
 
 class CpuPReLU(_AgainstVector, PReLU):

@@ -104,7 +104,8 @@ class CpuConvolution(Convolution):
         g = self.geometry
         source = x.read(HOST).reshape(g.x_shape)
         gradient = dy.read(HOST).reshape(g.y_shape)
-        total = dw.update(HOST).reshape(g.group, g.out_channels // g.group, g.depth)
+        array, fresh = dw.accumulate(HOST)
+        total = array.reshape(g.group, g.out_channels // g.group, g.depth)
         touched = [False] * len(self._workers)
 
         def run(index: int, number: int) -> None:
@@ -120,8 +121,13 @@ class CpuConvolution(Convolution):
 
         self._threads.run(run, len(self._chunks))
         for worker, used in zip(self._workers, touched, strict=True):
-            if used:
+            if used and fresh:
+                np.copyto(total, worker.grad_weight)
+            elif used:
                 np.add(total, worker.grad_weight, out=total)
+            fresh &= not used
+        if fresh:
+            total.fill(0)
 
     def grad_input(self, dy: Tensor, w: Tensor, dx: Tensor) -> None:
         g = self.geometry

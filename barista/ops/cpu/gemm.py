@@ -49,7 +49,8 @@ class CpuGemm(Gemm):
         right = b.read(HOST).reshape((n, k) if self._trans_b else (k, n))
         left = left.T if self._trans_a else left
         right = right.T if self._trans_b else right
-        out = (c.write(HOST) if beta == 0 else c.update(HOST)).reshape(m, n)
+        out, fresh = c.accumulate(HOST) if beta else (c.write(HOST), True)
+        out, beta = out.reshape(m, n), 0.0 if fresh else beta
         if beta != 0 and not self._buffers:
             count = min(self._threads.count, len(self._adding_pieces)) if self._parallel else 1
             self._buffers = [np.empty(self._buffer_size, self._dtype) for _ in range(count)]

@@ -83,13 +83,17 @@ class FpgaConvolution(Convolution):
         engine = self._products[Pass.GRAD_WEIGHT]
         g = self.geometry
         source, gradient = x.read(HOST).reshape(g.x_shape), dy.read(HOST).reshape(g.y_shape)
-        total = self._weights(dw.update(HOST))
+        array, fresh = dw.accumulate(HOST)
+        total = self._weights(array)
         for chunk in self._chunks:
             with self._host_work(Pass.GRAD_WEIGHT):
                 columns = self._columns.unroll(source, chunk, self._unrolled)
                 rows = self._rows(gradient, chunk)
             for a, b, c in zip(rows, columns, total, strict=True):
-                engine.run(self._shape(Pass.GRAD_WEIGHT, chunk), a, b, c, beta=1.0)
+                engine.run(self._shape(Pass.GRAD_WEIGHT, chunk), a, b, c, beta=0.0 if fresh else 1.0)
+            fresh = False
+        if fresh:  # there was no image
+            array.fill(0)
 
     def grad_input(self, dy: Tensor, w: Tensor, dx: Tensor) -> None:
         engine = self._products[Pass.GRAD_INPUT]

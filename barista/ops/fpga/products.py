@@ -85,5 +85,6 @@ class FpgaGemm(Gemm):
 
     def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
         left, right = a.read(HOST).reshape(self._a_shape), b.read(HOST).reshape(self._b_shape)
-        result = c.update(HOST) if beta else c.write(HOST)
-        self._product.run(self._shape, left, right, result.reshape(self._shape.m, self._shape.n), alpha, beta)
+        result, fresh = c.accumulate(HOST) if beta else (c.write(HOST), True)
+        self._product.run(self._shape, left, right, result.reshape(self._shape.m, self._shape.n), alpha,
+                          0.0 if fresh else beta)

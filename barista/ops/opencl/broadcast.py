@@ -43,5 +43,5 @@ class OpenCLBroadcast(Broadcast):
             partial = self._scratch.array("partial")
             self._sum_inner.run(self._rows, first, second, partial)
             first, second = partial, None
-        result = dv.update(self.space) if accumulate else dv.write(self.space)
-        self._sum_outer.run(self._geometry.axis, first, second, result, self._geometry.outer, int(accumulate))
+        result, fresh = dv.accumulate(self.space) if accumulate else (dv.write(self.space), True)
+        self._sum_outer.run(self._geometry.axis, first, second, result, self._geometry.outer, int(not fresh))

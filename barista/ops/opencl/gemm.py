@@ -165,7 +165,8 @@ class OpenCLGemm(Gemm):
     def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
         k = self._shape[2]
         left, right = a.read(self.space), b.read(self.space)
-        result = c.write(self.space) if beta == 0 else c.update(self.space)
+        result, fresh = c.accumulate(self.space) if beta else (c.write(self.space), True)
+        beta = 0.0 if fresh else beta
         done = 0
         while done < k or not done:
             rows = min(self._step, k - done)
