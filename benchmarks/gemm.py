@@ -16,7 +16,6 @@ import os
 import platform
 import re
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ os.environ.setdefault("POCL_AFFINITY", "1")
 
 import numpy as np
 from threadpoolctl import threadpool_info
+from turns import compare, ratio, spread
 
 import barista
 from barista.blob import HOST, Tensor
@@ -37,8 +37,6 @@ from barista.ops.base import OpSet
 SHAPES = ("256x256x256", "512x512x512", "1024x1024x1024", "2048x2048x2048", "384x2704x2304", "64x8192x576",
           "32x25600x800", "96x3025x363", "16x4096x4096", "500x4096x50", "100x500x800:nt", "500x800x100:tn",
           "64x10x500:nt")
-# Pause before each turn, so that the other contender's workers have gone to sleep: OpenBLAS's spin for 0.1 s.
-PAUSE_S = 0.2
 # Calls of one turn take at least this long together, so that the clock and the first call do not matter.
 TURN_S = 0.02
 
@@ -67,22 +65,6 @@ def ours(ops: OpSet, shape: GemmShape, a: np.ndarray, b: np.ndarray, trans_a: bo
     return call, tensors[2]
 
 
-def turn(call: Callable[[], None], count: int) -> float:
-    """Seconds of one call, of `count` after a pause and a call that is not counted."""
-    time.sleep(PAUSE_S)
-    call()
-    start = time.perf_counter()
-    for _ in range(count):
-        call()
-    return (time.perf_counter() - start) / count
-
-
-def spread(times: list[float]) -> str:
-    """Median and quartiles in milliseconds."""
-    low, middle, high = (value * 1e3 for value in statistics.quantiles(times, n=4))
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
-
-
 def main() -> None:
     """Print a table, and write it as CSV where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,24 +88,20 @@ def main() -> None:
         a, b = (matrix.T if turned else matrix for matrix, turned in zip(stored, (trans_a, trans_b), strict=True))
         c = np.empty((shape.m, shape.n), np.float32)
         mine, result = ours(ops, shape, *stored, trans_a, trans_b)
-        contenders: tuple[Callable[[], None], ...] = (mine, lambda a=a, b=b, c=c: np.matmul(a, b, out=c))
-        counts = [max(1, round(TURN_S / turn(call, 1))) for call in contenders]
-        pairs = [[turn(call, count) for call, count in zip(contenders, counts, strict=True)]
-                 for _ in range(options.rounds)]
+        found = compare({"opencl": mine, "blas": lambda a=a, b=b, c=c: np.matmul(a, b, out=c)}, options.rounds, TURN_S)
+        times, other = found["opencl"], found["blas"]
         truth = a.astype(np.float64) @ b.astype(np.float64)
         error = float(np.abs(result.read(HOST) - truth).max() / np.abs(truth).max())
-        times, other = [p[0] for p in pairs], [p[1] for p in pairs]
-        ratios = [theirs / own for own, theirs in pairs]
-        low, ratio, high = statistics.quantiles(ratios, n=4)
+        low, middle, high = ratio(other, times)
         flops = 2e-9 * shape.macs
         medians = [statistics.median(times), statistics.median(other)]
         # On a machine that others use too, the fastest turn of each says most about the programs.
         best = min(other) / min(times)
         letters = "nt"[trans_a] + "nt"[trans_b]
         print(f"{f'{shape.m} x {shape.n} x {shape.k} {letters}':>21} {spread(times):>30} {spread(other):>30} "
-              f"{flops / medians[0]:15.1f} {flops / medians[1]:13.1f} {ratio:12.2f} {f'({low:.2f} to {high:.2f})':>16} "
-              f"{best:12.2f} {error:8.0e}", flush=True)
-        rows.append([shape.m, shape.n, shape.k, letters, *(f"{value * 1e3:.4f}" for value in medians), f"{ratio:.3f}",
+              f"{flops / medians[0]:15.1f} {flops / medians[1]:13.1f} {middle:12.2f} "
+              f"{f'({low:.2f} to {high:.2f})':>16} {best:12.2f} {error:8.0e}", flush=True)
+        rows.append([shape.m, shape.n, shape.k, letters, *(f"{ms * 1e3:.4f}" for ms in medians), f"{middle:.3f}",
                      f"{low:.3f}", f"{high:.3f}", f"{best:.3f}", f"{error:.1e}"])
     if options.csv:
         with options.csv.open("w", newline="") as file:

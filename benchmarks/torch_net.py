@@ -53,11 +53,12 @@ class TorchNet(torch.nn.Module):
                 weight = param.loss_weight[0] if param.loss_weight else 1.0
                 loss = loss + weight * functional.cross_entropy(bottoms[0], bottoms[1])
                 continue
-            tops = self._run(param, bottoms)
+            tops = self.run_layer(param, bottoms)
             blobs.update(zip(param.top, tops, strict=True))
         return loss
 
-    def _run(self, param: Any, bottoms: list[torch.Tensor]) -> list[torch.Tensor]:
+    def run_layer(self, param: Any, bottoms: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The tops of one layer."""
         x = bottoms[0]
         name = param.name.replace(".", "_")
         if name in self.parts:

@@ -1,12 +1,11 @@
 """Whole training steps, Barista beside PyTorch on the CPU, in one process and one run.
 
 A step is forward, backward and the update by SGD with momentum and weight decay, on one
-batch that lies in memory.  The contenders take turns of a few steps, with a pause between the
-turns, since the BLAS and OpenMP threads of one spin after a call and would slow the next.  The
-steps of the first fifth of a second are not counted: training runs without end, and a core
-that slept is slow at first.
+batch that lies in memory, with the loss read at its end.  The contenders take turns of a few steps
+(see ``turns.py``); the steps of the first fifth of a second are not counted, since training runs
+without end.
 
-Run: python benchmarks/train.py [--backend cpu|opencl] [--turns 7] [--csv FILE] [NETWORK ...]
+Run: python benchmarks/train.py [--backends opencl,cpu] [--rounds 7] [--csv FILE] [--plot FILE] [NETWORK ...]
 Needs PyTorch (pip install torch), which nothing else of Barista does.
 """
 
@@ -16,13 +15,14 @@ import argparse
 import csv
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch_net import TorchNet
+from turns import ratio, seconds, spread
 
 import barista
 from barista.compose import make_ops
@@ -33,16 +33,15 @@ from barista.resources import find
 from barista.solvers import get_solver
 
 # name: batch, image shape, classes, milliseconds of one step of BVLC Caffe with OpenBLAS on a machine of this
-# kind (two cores of an AMD EPYC; measured once, not in this run)
+# kind (two cores of an AMD EPYC; measured once, not in this run; None: not measured)
 NETWORKS = {
     "lenet": (64, (1, 28, 28), 10, 18.0),
     "cifar10_full": (100, (3, 32, 32), 10, 160.0),
     "resnet20_cifar10": (128, (3, 32, 32), 10, 920.0),
     "alexnet": (16, (3, 227, 227), 1000, 830.0),
+    "googlenet": (16, (3, 224, 224), 1000, None),
 }
-# Pause before each turn, so that the other contender's threads have gone to sleep.
-PAUSE_S = 0.08
-# At the start of each turn, steps for as long as this are not counted.
+# At the start of each turn, steps for as long as this are not counted: a core that slept is slow at first.
 WARM_S = 0.2
 # Counted steps a turn.
 STEPS = 5
@@ -96,62 +95,70 @@ def torch_step(name: str, images: np.ndarray, labels: np.ndarray) -> Callable[[]
     return step
 
 
-def turn(step: Callable[[], float]) -> list[float]:
-    """Milliseconds of each counted step of one turn."""
-    time.sleep(PAUSE_S)
-    end = time.perf_counter() + WARM_S
-    while time.perf_counter() < end:
-        step()
-    times = []
-    for _ in range(STEPS):
-        start = time.perf_counter()
-        step()
-        times.append((time.perf_counter() - start) * 1e3)
-    return times
-
-
-def spread(times: list[float]) -> str:
-    """Median and the quartiles around it."""
-    low, middle, high = statistics.quantiles(times, n=4)
-    return f"{middle:7.1f} ({low:.1f} to {high:.1f})"
-
-
 def main() -> None:
-    """Print a table, and write it as CSV where asked."""
+    """Print a table, write it as CSV and draw it where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
-    parser.add_argument("--backend", default="cpu")
-    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--backends", default="opencl,cpu", help="separated by ','; opencl, cpu, fpga")
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
+    backends = options.backends.split(",")
     torch.set_num_threads(available_cores())
-    print(f"Barista {barista.__version__} {make_ops(options.backend).describe()}; PyTorch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads; Python {platform.python_version()}, {platform.machine()}")
-    print(f"{'network':18} {'batch':>5} {'Barista ms (quartiles)':>30} {'PyTorch ms (quartiles)':>30} "
-          f"{'PyTorch/ours':>13} {'Caffe ms*':>10} {'Caffe/ours':>11}")
+    print(f"Barista {barista.__version__}, {'; '.join(make_ops(backend).describe() for backend in backends)}; PyTorch "
+          f"{torch.__version__}, {torch.get_num_threads()} threads; NumPy {np.__version__}; Python "
+          f"{platform.python_version()}, {platform.machine()}")
+    print(f"{'network':18} {'batch':>5} {'contender':9} {'ms (quartiles)':>26} {'PyTorch/ours':>22} "
+          f"{'Caffe*/ours':>12}")
     rows = []
     for name in options.networks:
-        batch, shape, classes, caffe = NETWORKS[name]
+        batch, shape, classes, caffe_ms = NETWORKS[name]
         rng = np.random.default_rng(0)
         images = rng.normal(size=(batch, *shape)).astype(np.float32)
         labels = rng.integers(0, classes, batch)
-        ours, theirs = barista_step(name, options.backend, images, labels), torch_step(name, images, labels)
-        for _ in range(2):
-            ours()
-            theirs()
-        pairs = [(turn(ours), turn(theirs)) for _ in range(options.turns)]
-        mine, other = [t for p in pairs for t in p[0]], [t for p in pairs for t in p[1]]
-        ratio = statistics.median(statistics.median(b) / statistics.median(a) for a, b in pairs)
-        median = statistics.median(mine)
-        print(f"{name:18} {batch:5} {spread(mine):>30} {spread(other):>30} {ratio:13.2f} {caffe:10.0f} "
-              f"{caffe / median:11.2f}", flush=True)
-        rows.append([name, batch, f"{median:.2f}", f"{statistics.median(other):.2f}", f"{ratio:.3f}", caffe])
+        contenders = {backend: barista_step(name, backend, images, labels) for backend in backends}
+        contenders["pytorch"] = torch_step(name, images, labels)
+        for step in contenders.values():
+            step()
+        times: dict[str, list[float]] = {contender: [] for contender in contenders}
+        for _ in range(options.rounds):
+            for contender, step in contenders.items():
+                times[contender].append(seconds(step, STEPS, WARM_S))
+        for contender, own in times.items():
+            low, middle, high = ratio(times["pytorch"], own)
+            caffe = caffe_ms / (statistics.median(own) * 1e3) if caffe_ms else float("nan")
+            print(f"{name:18} {batch:5} {contender:9} {spread(own, 1):>26} "
+                  f"{f'{middle:.2f} ({low:.2f} to {high:.2f})':>22} {caffe:12.2f}", flush=True)
+            rows.append({"network": name, "batch": batch, "contender": contender,
+                         "ms": f"{statistics.median(own) * 1e3:.2f}", "pytorch_over_ours": f"{middle:.3f}",
+                         "lower_quartile": f"{low:.3f}", "upper_quartile": f"{high:.3f}", "caffe_ms": caffe_ms or ""})
     print("* measured once on a machine of this kind, not in this run")
     if options.csv:
         with options.csv.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["network", "batch", "barista_ms", "pytorch_ms", "pytorch_over_barista", "caffe_ms"])
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
             writer.writerows(rows)
+    if options.plot:
+        plot(rows, options.plot)
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Bars of PyTorch's time over ours, a group for each network."""
+    from matplotlib.figure import Figure
+
+    networks, contenders = (list(dict.fromkeys(row[key] for row in rows)) for key in ("network", "contender"))
+    figure = Figure(figsize=(2 + 1.5 * len(networks), 4), layout="constrained")
+    axes = figure.add_subplot()
+    width = 0.8 / len(contenders)
+    for index, contender in enumerate(contenders):
+        heights = [float(row["pytorch_over_ours"]) for row in rows if row["contender"] == contender]
+        axes.bar([place + index * width for place in range(len(networks))], heights, width, label=contender)
+    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(networks))], networks)
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_ylabel("PyTorch's time over ours (higher is faster)")
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
