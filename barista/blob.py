@@ -17,21 +17,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ShapeError
+from .errors import NetError, ShapeError
 
 Shape = tuple[int, ...]
 
 # Caffe: blobs have at most 32 axes.
 MAX_AXES = 32
 
+# Where arrays of the host begin, so that devices may work in them: OpenCL's alignment for its largest vector.
+ALIGNMENT_BYTES = 128
+
 
 class Space(abc.ABC):
     """A memory in which arrays can live: the host's, or one device's.
 
-    ``bytes_in`` and ``bytes_out`` count what travelled from and to the host.
+    A device that computes in the host's own memory says so by ``shares_host``: its arrays then lie over the host's,
+    and nothing travels between the two; the host only waits where it needs what the device has not done yet.
+
+    Attributes
+    ----------
+    bytes_in, bytes_out : what travelled from and to the host
     """
 
     name: str
+    shares_host: bool = False
 
     def __init__(self) -> None:
         self.bytes_in = 0
@@ -57,6 +66,18 @@ class Space(abc.ABC):
     def zero(self, array: Any) -> None:
         """Set all elements of a flat array to zero."""
 
+    def send(self, host: npt.NDArray[Any], array: Any) -> None:
+        """Copy a flat host array, which nobody changes any more, into `array`; it may be done only later."""
+        self.upload(host, array)
+
+    def over(self, host: npt.NDArray[Any]) -> Any:
+        """Return an array that lies over a flat host array; only where `shares_host`."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Wait until everything that was asked for so far is done."""
+        return None
+
 
 class HostSpace(Space):
     """The host's memory: arrays are `numpy.ndarray`."""
@@ -64,7 +85,10 @@ class HostSpace(Space):
     name = "host"
 
     def allocate(self, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        return np.empty(count, dtype)
+        nbytes = count * dtype.itemsize
+        memory = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT_BYTES
+        return memory[start:start + nbytes].view(dtype)
 
     def view(self, array: npt.NDArray[Any], shape: Shape) -> npt.NDArray[Any]:
         return array[: math.prod(shape)].reshape(shape)
@@ -96,13 +120,24 @@ class SyncedMemory:
     Caffe: SyncedMemory, with its heads HEAD_AT_CPU, HEAD_AT_GPU and SYNCED: here
     the set of spaces whose copy is current.  As there, memory that nobody has
     written reads as zeros, and so does memory that was cleared.
+
+    Spaces that share the host's memory have one copy with it.  They work on it after they were asked, so everybody
+    else waits for them before using it, unless all only read.
+
+    Parameters
+    ----------
+    count, dtype : its size and element type
+    by_turns : whether tensors lie on it that are never needed at one time: beyond each there is nothing to keep
     """
 
-    def __init__(self, count: int, dtype: npt.DTypeLike) -> None:
+    def __init__(self, count: int, dtype: npt.DTypeLike, by_turns: bool = False) -> None:
         self.count = count
         self.dtype = np.dtype(dtype)
+        self.by_turns = by_turns
         self._copies: dict[Space, Any] = {}
         self._current: set[Space] = set()
+        # Spaces that share the host's memory and may still be at work on it.
+        self._busy: set[Space] = set()
 
     @property
     def nbytes(self) -> int:
@@ -125,37 +160,70 @@ class SyncedMemory:
 
     def array(self, space: Space, access: Access) -> Any:
         """Return the flat array of `space`, current for the `access` that is asked."""
-        if space not in self._copies:
-            self._copies[space] = space.allocate(self.count, self.dtype)
-        array = self._copies[space]
-        if access is not Access.WRITE and space not in self._current:
-            self._fetch(space, array)
-        if access is Access.READ:
-            self._current.add(space)
-        elif len(self._current) != 1 or space not in self._current:
-            self._current = {space}
+        array = self._copies.get(space)
+        if array is None:
+            array = self._make(space)
+        current, busy = self._current, self._busy
+        if access is not Access.READ or space not in current:
+            if len(busy) > (space in busy):
+                self._wait(space)
+            if access is not Access.WRITE and space not in current:
+                self._fetch(space, array)
+            if access is Access.READ:
+                current.add(space)
+            elif len(current) != 1 or space not in current:
+                self._current = {space}
+        if space.shares_host:
+            self._busy.add(space)
         return array
+
+    def assign(self, host: npt.NDArray[Any], space: Space) -> None:
+        """Let the contents become those of a flat host array that nobody changes any more.
+
+        Where `space` is a device's they are on their way when this returns.
+        """
+        array = self.array(space, Access.WRITE)
+        if space is HOST:
+            np.copyto(array, host)
+        else:
+            space.send(host, array)
+            if not space.shares_host:
+                space.bytes_in += self.nbytes
+
+    def _make(self, space: Space) -> Any:
+        if space.shares_host:
+            array = space.over(self._host_copy())
+        else:
+            array = space.allocate(self.count, self.dtype)
+        self._copies[space] = array
+        return array
+
+    def _host_copy(self) -> Any:
+        if HOST not in self._copies:
+            self._copies[HOST] = HOST.allocate(self.count, self.dtype)
+        return self._copies[HOST]
+
+    def _wait(self, user: Space | None) -> None:
+        """Wait for the spaces that may still be at work on the host's memory; a `user` need not wait for itself."""
+        for space in self._busy:
+            if space is not user:
+                space.finish()
+        self._busy.intersection_update((user,))
 
     def _fetch(self, space: Space, array: Any) -> None:
         """Bring the current contents into `array`; everything travels through the host."""
         if not self._current:
             space.zero(array)
             return
-        if HOST in self._current:
-            host = self._copies[HOST]
-        else:
+        if not any(current is HOST or current.shares_host for current in self._current):
+            self._wait(None)
             source = next(iter(self._current))
-            if HOST not in self._copies:
-                self._copies[HOST] = HOST.allocate(self.count, self.dtype)
-            host = self._copies[HOST]
-            source.download(self._copies[source], host)
+            source.download(self._copies[source], self._host_copy())
             source.bytes_out += self.nbytes
-            self._current.add(HOST)
-        if space is HOST:
-            if host is not array:
-                np.copyto(array, host)
-        else:
-            space.upload(host, array)
+        # What a space that shares the host's memory made was waited for, so that the host has it too.
+        self._current.add(HOST)
+        if space is not HOST and not space.shares_host:
+            space.upload(self._copies[HOST], array)
             space.bytes_in += self.nbytes
 
 
@@ -163,19 +231,20 @@ class Tensor:
     """A shape on a `SyncedMemory`: what layers hand to primitives.
 
     Several tensors may lie on one memory (Split, Reshape, shared parameters).
+
+    Attributes
+    ----------
+    shape, count : its sizes, and its number of elements
+    memory : what it lies on
     """
 
-    __slots__ = ("_views", "memory", "shape")
+    __slots__ = ("_views", "count", "memory", "shape")
 
     def __init__(self, shape: Shape, dtype: npt.DTypeLike, memory: SyncedMemory | None = None) -> None:
         self.shape = shape
+        self.count = math.prod(shape)
         self.memory = memory if memory is not None else SyncedMemory(math.prod(shape), dtype)
         self._views: dict[Space, Any] = {}
-
-    @property
-    def count(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -189,9 +258,9 @@ class Tensor:
         """
         if shape == self.shape:
             return
-        if math.prod(shape) > self.memory.count:
-            self.memory = SyncedMemory(math.prod(shape), self.memory.dtype)
-        self.shape = shape
+        self.shape, self.count = shape, math.prod(shape)
+        if self.count > self.memory.count:
+            self.memory = SyncedMemory(self.count, self.memory.dtype)
         self._views.clear()
 
     def share(self, other: Tensor) -> None:
@@ -199,8 +268,12 @@ class Tensor:
         if other.memory.count < self.count:
             raise ShapeError(f"a tensor of shape {self.shape} cannot share the {other.memory.count} elements "
                              f"of one of shape {other.shape}")
-        if self.memory is not other.memory:
-            self.memory = other.memory
+        self.lie_on(other.memory)
+
+    def lie_on(self, memory: SyncedMemory) -> None:
+        """Lie on `memory`, which is large enough, from now on."""
+        if self.memory is not memory:
+            self.memory = memory
             self._views.clear()
 
     def read(self, space: Space) -> Any:
@@ -223,13 +296,26 @@ class Tensor:
         fresh = self.memory.is_zero
         return (self.write(space) if fresh else self.update(space)), fresh
 
+    def assign(self, values: npt.NDArray[Any], space: Space) -> None:
+        """Let the contents become those of a host array of this shape that nobody changes any more.
+
+        Primitives in `space` see them from here on; a device takes them over while the host goes on.
+        """
+        flat = np.ascontiguousarray(values, self.dtype).reshape(-1)
+        if flat.size != self.count:
+            raise ShapeError(f"a tensor of shape {self.shape} cannot take the values of an array of {values.shape}")
+        if self.count == self.memory.count:
+            self.memory.assign(flat, space)
+        else:
+            self.write(HOST)[...] = flat.reshape(self.shape)
+
     def clear(self) -> None:
         """Let the memory that it lies on read as zeros."""
         self.memory.clear()
 
     def _view(self, space: Space, access: Access) -> Any:
         # A memory larger than the tensor (after a reshape to less) keeps what lies beyond it.
-        if access is Access.WRITE and self.count < self.memory.count:
+        if access is Access.WRITE and self.count < self.memory.count and not self.memory.by_turns:
             access = Access.UPDATE
         array = self.memory.array(space, access)
         view = self._views.get(space)
@@ -304,13 +390,20 @@ class Blob:
 
         Caffe: asking for the view moves the head to the host, since the caller may write.
         """
-        view: npt.NDArray[Any] = self.value.update(HOST)
-        return view
+        return self._seen(self.value, "values")
 
     @property
     def diff(self) -> npt.NDArray[Any]:
         """The gradients on the host, a writable view."""
-        view: npt.NDArray[Any] = self.grad.update(HOST)
+        return self._seen(self.grad, "gradients")
+
+    def _seen(self, tensor: Tensor, what: str) -> npt.NDArray[Any]:
+        """The view of a tensor that people see; refused where it may hold another one's numbers by now."""
+        if tensor.memory.by_turns:
+            raise NetError(f"the {what} of this blob of shape {self.shape} are gone: its net plans its memory, and "
+                           "other blobs have taken its place since; make the net with plan_memory=False to read all "
+                           "blobs after a step")
+        view: npt.NDArray[Any] = tensor.update(HOST)
         return view
 
     def reshape(self, *dims: int) -> None:

@@ -5,6 +5,7 @@ Everything else receives an `OpSet` and knows nothing of devices.
 
 from __future__ import annotations
 
+import functools
 import logging
 from os import PathLike
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from .errors import UnsupportedError, nearest
 from .ops.base import OpSet
+from .schedule import OPENCL, Schedule
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,8 @@ _tailored: set[tuple[str, np.dtype[np.generic]]] = set()
 
 def make_ops(backend: str = "cpu", dtype: npt.DTypeLike = np.float32, device: str | None = None,
              threads: int | None = None, *, bitstream: str | PathLike[str] | None = None,
-             schedule: str | PathLike[str] | None = None, inner_products: bool = False, verify: bool = False) -> OpSet:
+             schedule: str | PathLike[str] | None = None, inner_products: bool = False, verify: bool = False,
+             measure: bool = True) -> OpSet:
     """Make an op set.
 
     Parameters
@@ -37,9 +40,10 @@ def make_ops(backend: str = "cpu", dtype: npt.DTypeLike = np.float32, device: st
     device : which OpenCL device (index or part of its name); None lets the runtime choose
     threads : threads of the CPU op set; None takes all cores
     bitstream : for ``fpga``, a manifest or a folder of them; None builds one for the emulated board
-    schedule : for ``fpga``, the file that says which bitstream computes what
+    schedule : for ``fpga`` and ``opencl``, the file that says what computes each pass of a convolution
     inner_products : for ``fpga`` without a schedule, whether inner products run on the array too
     verify : compare each convolution and product with the CPU's
+    measure : for OpenCL, find the fastest kernels by measuring where they are not known; else a rule chooses
 
     Raises
     ------
@@ -58,11 +62,13 @@ def make_ops(backend: str = "cpu", dtype: npt.DTypeLike = np.float32, device: st
         return host
     ops: OpSet
     if backend == "opencl":
-        ops = _opencl(host, device)
+        ops = _opencl(host, device, schedule, measure)
     else:
         from .ops.fpga import open_fpga
 
-        ops = open_fpga(host, bitstream, schedule, inner_products, device, lambda: _opencl(host, device))
+        opencl = functools.cache(lambda: _opencl_beside(host, device, schedule, measure))
+        rest = opencl() if _is_processor(device) else host
+        ops = open_fpga(rest, bitstream, schedule, inner_products, device, opencl)
     if verify:
         from .ops.verify import VerifiedOps
 
@@ -70,10 +76,29 @@ def make_ops(backend: str = "cpu", dtype: npt.DTypeLike = np.float32, device: st
     return ops
 
 
-def _opencl(host: OpSet, device: str | None) -> OpSet:
+def _opencl(host: OpSet, device: str | None, schedule: str | PathLike[str] | None, measure: bool) -> OpSet:
+    """The OpenCL op set, which alone takes schedules without bitstreams."""
+    from .ops.opencl import OpenCLOps
+    from .ops.scheduled import ScheduledOps
+
+    if schedule is None:
+        return OpenCLOps(host, device, measure=measure)
+    plan = Schedule.load(schedule)
+    return ScheduledOps(OpenCLOps(host, device, plan.on(OPENCL), measure), host, plan)
+
+
+def _is_processor(device: str | None) -> bool:
+    """Whether the OpenCL device is the processor: beside an emulated board it computes faster so than by NumPy."""
     from .ops.opencl import OpenCLOps
 
-    return OpenCLOps(host, device)
+    return OpenCLOps.is_processor(device)
+
+
+def _opencl_beside(host: OpSet, device: str | None, schedule: str | PathLike[str] | None, measure: bool) -> OpSet:
+    """The OpenCL op set for those passes of a schedule that are not the array's, and for other layers."""
+    from .ops.opencl import OpenCLOps
+
+    return OpenCLOps(host, device, None if schedule is None else Schedule.load(schedule).on(OPENCL), measure)
 
 
 def set_mode(backend: str, **options: Any) -> None:

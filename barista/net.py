@@ -6,7 +6,6 @@ then walk back from the losses to find which gradients are needed.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
@@ -19,10 +18,11 @@ import numpy.typing as npt
 from . import rng
 from .blob import HOST, Blob
 from .compose import default_ops
-from .errors import BitstreamError, DataError, DeviceError, NetError, ScheduleError, ShapeError, nearest
+from .errors import NetError, ShapeError, nearest
 from .frontends.prototxt import read_net, to_text
-from .layers import Layer, check_counts, make_layer
-from .net_graph import Step, filter_net, insert_splits, plan_backward
+from .layers import NAMELESS, Layer, check_counts, make_layer, rectified_before
+from .memory_plan import Plan, apply_plan, make_plan, uses
+from .net_graph import Step, filter_net, insert_splits, plan_backward, without_weights
 from .net_params import copy_params, share_params
 from .ops.base import OpSet, Owner
 from .proto.blobs import array_to_blob
@@ -75,6 +75,8 @@ class Net:
     weights : path of a caffemodel to copy parameters from; Caffe: it may also stand before the phase
     ops : the op set that computes; None takes that of the current mode
     level, stages : the rest of the state that include and exclude rules look at
+    plan_memory : let blobs that are not needed at one time lie on one memory (see `memory_plan`); only outputs and
+        what the caller fills can be read after a step then, and a test net runs forward alone
 
     Attributes
     ----------
@@ -84,6 +86,8 @@ class Net:
     learnable : the parameters that a solver changes
     layer_need_backward : for each layer, whether its backward pass runs
     propagate_down : for each layer, which bottoms get a gradient
+    top_names : for each layer the names of its tops, those that the definition leaves out included
+    plans_memory : whether blobs take turns on memory
 
     Raises
     ------
@@ -93,7 +97,7 @@ class Net:
     def __init__(self, param: NetParameter | str | os.PathLike[str],
                  phase: int | str | os.PathLike[str] | None = None,
                  weights: str | os.PathLike[str] | int | None = None, *, ops: OpSet | None = None,
-                 level: int = 0, stages: Sequence[str] = ()) -> None:
+                 level: int = 0, stages: Sequence[str] = (), plan_memory: bool = False) -> None:
         if isinstance(phase, str | os.PathLike) or isinstance(weights, int):
             phase, weights = weights, phase
         if not isinstance(phase, int | None) or isinstance(weights, int):
@@ -109,7 +113,7 @@ class Net:
         self.ops = ops if ops is not None else default_ops()
         self.phase = definition.state.phase
         filtered = filter_net(definition)
-        say("net.cpp:53", "Initializing net from parameters: \n%s", to_text(_without_weights(filtered)).rstrip())
+        say("net.cpp:53", "Initializing net from parameters: \n%s", to_text(without_weights(filtered)).rstrip())
         self.param = insert_splits(filtered)
         self.name: str = self.param.name
         self.layers: list[Layer] = []
@@ -120,7 +124,7 @@ class Net:
         self.outputs: list[str] = []
         self._bottoms: list[list[Blob]] = []
         self._tops: list[list[Blob]] = []
-        self._top_names: list[list[str]] = []
+        self.top_names: list[list[str]] = []
         self._shapes: list[list[tuple[int, ...]]] = []
         self._owners: dict[str, _Owner] = {}
         self._learns: list[bool] = []
@@ -130,6 +134,7 @@ class Net:
                 self._add_layer(layer_param)
             self._plan_backward()
             self._tell_passes()
+            self._rectified = [False, *map(rectified_before, self.layers, self.layers[1:])]
         except BaseException:
             self.close()
             raise
@@ -139,6 +144,9 @@ class Net:
             available.difference_update(layer_param.bottom)
             available.update(layer_param.top)
         self.outputs = sorted(available)
+        self.plans_memory = plan_memory
+        if plan_memory:
+            apply_plan(self.memory_plan(), self.blobs)
         for name in self.outputs:
             say("net.cpp:244", "This network produces output %s", name)
         say("net.cpp:257", "Network initialization done.")
@@ -181,15 +189,17 @@ class Net:
         self.layers.append(layer)
         self._bottoms.append(bottom)
         self._tops.append(top)
-        self._top_names.append(names)
+        self.top_names.append(names)
         self.ops.owner = Owner(self.name, self.phase, layer.name)
         for name in param.bottom:
             say("net.cpp:408", "%s <- %s", param.name, name)
         for name in names:
             say("net.cpp:382", "%s -> %s%s", param.name, name, " (in-place)" if name in param.bottom else "")
-        with _said_by(layer):
+        try:
             layer.setup(bottom, top)
             layer.reshape(bottom, top)
+        except NAMELESS as error:
+            layer.fail(error)
         say("net.cpp:124", "Setting up %s", param.name)
         for blob in top:
             self._memory_bytes += blob.count * blob.dtype.itemsize
@@ -264,7 +274,7 @@ class Net:
         steps = [Step(bottoms=list(layer.param.bottom), tops=names, given=list(layer.param.propagate_down),
                       learns=learns, loss=any(layer.loss_weights),
                       forceable=[layer.allow_force_backward(j) for j in range(len(layer.param.bottom))])
-                 for layer, names, learns in zip(self.layers, self._top_names, self._learns, strict=True)]
+                 for layer, names, learns in zip(self.layers, self.top_names, self._learns, strict=True)]
         self.layer_need_backward, self.propagate_down = plan_backward(steps, self.param.force_backward)
         for layer, needs in zip(reversed(self.layers), reversed(self.layer_need_backward), strict=True):
             if needs:
@@ -282,6 +292,13 @@ class Net:
             layer.name: layer.passes(trains and needs, down) for layer, needs, down in
             zip(self.layers, self.layer_need_backward, self.propagate_down, strict=True)})
 
+    def memory_plan(self) -> Plan:
+        """Which values and gradients of a step (of a test net: its forward passes) could lie on one memory."""
+        losses = [name for name, weight in self.blob_loss_weights.items() if weight]
+        return make_plan(uses(self.layers, self.top_names, self.layer_need_backward, self.propagate_down),
+                         {name: blob.count for name, blob in self.blobs.items()}, [*self.outputs, *losses],
+                         backward=self.phase == Phase.Value("TRAIN"))
+
     # ---- running ----------------------------------------------------------------------------
 
     def reshape(self) -> None:
@@ -295,25 +312,51 @@ class Net:
             layer, top = self.layers[index], self._tops[index]
             before = [blob.shape for blob in top]
             self.ops.owner = Owner(self.name, self.phase, layer.name)
-            with _said_by(layer):
+            try:
                 layer.reshape(self._bottoms[index], top)
+            except NAMELESS as error:
+                layer.fail(error)
             self._shapes[index] = shapes
             if before != [blob.shape for blob in top]:
                 self._seed_losses(layer, top)
 
     def forward_pass(self, start: int = 0, end: int | None = None) -> None:
-        """Run the layers `start` to `end` (inclusive, None: the last) without reading anything back."""
-        for index in range(start, len(self.layers) if end is None else end + 1):
-            self._reshape_layer(index)
-            with _said_by(self.layers[index]):
-                self.layers[index].forward(self._bottoms[index], self._tops[index])
+        """Run the layers `start` to `end` (inclusive, None: the last) without reading anything back.
+
+        Where a ReLU follows a convolution and both run, the convolution rectifies what it writes.
+        """
+        for first, last in self.forward_steps(start, end):
+            self._reshape_layer(first)
+            layer = self.layers[first]
+            try:
+                run = layer.forward if first == last else layer.forward_rectified
+                run(self._bottoms[first], self._tops[first])
+            except NAMELESS as error:
+                layer.fail(error)
+            if first != last:
+                self._reshape_layer(last)
+
+    def forward_steps(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+        """The steps in which `forward_pass` runs these layers: first and last layer of each."""
+        stop = len(self.layers) if end is None else end + 1
+        index = start
+        while index < stop:
+            last = index + 1 if index + 1 < stop and self._rectified[index + 1] else index
+            yield index, last
+            index = last + 1
 
     def backward_pass(self, start: int | None = None, end: int = 0) -> None:
         """Run the backward passes of the layers `start` (None: the last) down to `end`."""
+        if self.plans_memory and self.phase == Phase.Value("TEST"):
+            raise NetError(f"net {self.name!r} plans its memory for the forward passes of a test, and has given up "
+                           "what a backward pass needs; make it with plan_memory=False")
         for index in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
             if self.layer_need_backward[index]:
-                with _said_by(self.layers[index]):
-                    self.layers[index].backward(self._tops[index], self.propagate_down[index], self._bottoms[index])
+                layer = self.layers[index]
+                try:
+                    layer.backward(self._tops[index], self.propagate_down[index], self._bottoms[index])
+                except NAMELESS as error:
+                    layer.fail(error)
 
     def loss(self) -> float:
         """The weighted loss of the last forward pass; reading it waits for the device."""
@@ -351,7 +394,7 @@ class Net:
                                  f"reshape the blob first: net.blobs[{name!r}].reshape(N, C, H, W)")
             self.blobs[name].value.write(HOST)[...] = given
         self.forward_pass(first, last)
-        names = list(self.outputs) if end is None else list(self._top_names[last])
+        names = list(self.outputs) if end is None else list(self.top_names[last])
         return {name: self._blob(name).data for name in dict.fromkeys([*names, *(blobs or [])])}
 
     def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
@@ -398,7 +441,7 @@ class Net:
     def blob_loss_weights(self) -> dict[str, float]:
         """Weight of each blob in the loss."""
         weights = dict.fromkeys(self.blobs, 0.0)
-        for layer, names in zip(self.layers, self._top_names, strict=True):
+        for layer, names in zip(self.layers, self.top_names, strict=True):
             weights.update(zip(names, layer.loss_weights, strict=True))
         return weights
 
@@ -453,26 +496,3 @@ class Net:
             for blob in layer.blobs:
                 array_to_blob(blob.value.read(HOST), param.blobs.add(), blob.grad.read(HOST) if write_diff else None)
         return result
-
-
-@contextlib.contextmanager
-def _said_by(layer: Layer) -> Iterator[None]:
-    """Let an error that arises below the layer, where no names are known, say which layer it was."""
-    try:
-        yield
-    except (ShapeError, DataError, DeviceError, BitstreamError, ScheduleError) as error:
-        who = f"{layer.name} ({layer.type}): "
-        if str(error).startswith(who):
-            raise
-        raise type(error)(f"{who}{error}") from error
-
-
-def _without_weights(net: NetParameter) -> NetParameter:
-    """`net` without the numbers of its parameters, for the log."""
-    if not any(layer.blobs for layer in net.layer):
-        return net
-    copy = NetParameter()
-    copy.CopyFrom(net)
-    for layer in copy.layer:
-        del layer.blobs[:]
-    return copy

@@ -183,3 +183,14 @@ def plan_backward(steps: Sequence[Step], force: bool) -> tuple[list[bool], list[
         down = [[wanted or may for wanted, may in zip(wants, step.forceable, strict=True)]
                 for wants, step in zip(down, steps, strict=True)]
     return runs, down
+
+
+def without_weights(net: NetParameter) -> NetParameter:
+    """`net` without the numbers of its parameters, for the log."""
+    if not any(layer.blobs for layer in net.layer):
+        return net
+    copy = NetParameter()
+    copy.CopyFrom(net)
+    for layer in copy.layer:
+        del layer.blobs[:]
+    return copy

@@ -20,6 +20,7 @@ import numpy as np
 from barista.ops.opencl.tuning import AVX512_FLAGS
 from barista.runtime.context import Context
 from barista.runtime.kernel import Kernel
+from barista.runtime.programs import Source
 from barista.runtime.space import OpenCLSpace
 
 ROUNDS = 9
@@ -66,7 +67,7 @@ def _widths(context: Context) -> list[tuple[int, int, int]]:
 
 def _kernel(context: Context, name: str, signature: str, macros: dict[str, object], heavy: bool) -> Kernel:
     source = Path(__file__).with_name("roofline.cl").read_text(encoding="utf-8")
-    return Kernel(context, context.programs.build("roofline.cl", source, macros), name, signature,
+    return Kernel(context, Source.of("roofline.cl", source, macros), name, signature,
                   np.dtype(np.float32), heavy)
 
 

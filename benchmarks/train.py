@@ -67,7 +67,7 @@ def barista_step(name: str, backend: str, images: np.ndarray, labels: np.ndarray
     param.train_net_param.CopyFrom(definition(name))
     param.max_iter = 1_000_000
     ops = make_ops(backend)
-    solver = get_solver(param, ops=ops)
+    solver = get_solver(param, ops=ops, plan_memory=True)  # as the command `barista train` does
     solver.net.blobs["data"].data[...] = images
     solver.net.blobs["label"].data[...] = labels
 

@@ -42,7 +42,7 @@
 #define PACK_ROWS 64  // rows of one panel that a work-item of pack_a or pack_b copies: 1 or more
 #endif
 #ifndef AVX512
-#define AVX512 0    // 1: inner loops are compiled for x86-64 with AVX-512 (F, VL, DQ, BW), which the processor must have
+#define AVX512 0    // 1: inner loops are compiled for x86-64 with AVX-512 (F, VL, DQ, BW), which the processor has
 #endif
 #define TILE_N (VECTOR * VECTORS)
 #define PREFETCHED_ROWS 8 // rows of a strip that are read side by side
@@ -142,11 +142,13 @@ static void pack(__global const real *restrict source, __global real *restrict p
 PACK(pack_a, TILE_M)
 PACK(pack_b, TILE_N)
 
-// C(rows, columns) = alpha A B + bias + beta C for one tile or the part of one inside C; `space` is where B lies.
+// C(rows, columns) = alpha A B + bias of each row + bias of each column + beta C for one tile or the part of one
+// inside C; both biases may be null; `space` is where B lies.
 // beta = 0 must not read C, which may hold NaN.
 #define TILE(name, space)                                                                                   \
     INNER void name(__global const real *restrict a, space const real *restrict packed,                     \
-                    __global real *restrict c, __global const real *restrict bias, const int row_stride,    \
+                    __global real *restrict c, __global const real *restrict bias,                          \
+                    __global const real *restrict column_bias, const int row_stride,                        \
                     const int rows, const int columns, const int k_count, const real alpha, const real beta) \
     {                                                                                                       \
         space const vector *restrict b = (space const vector *)packed;                                      \
@@ -164,11 +166,14 @@ PACK(pack_b, TILE_N)
             b += VECTORS;                                                                                   \
         }                                                                                                   \
         if (rows >= TILE_M && columns >= TILE_N) {                                                          \
+            vector along[VECTORS];                                                                          \
+            _Pragma("unroll") for (int j = 0; j < VECTORS; j++)                                             \
+                along[j] = column_bias ? ((__global const loose *)column_bias)[j] : (vector)(0);            \
             _Pragma("unroll") for (int i = 0; i < TILE_M; i++) {                                            \
                 const vector shift = (vector)(bias ? bias[i] : (real)0);                                    \
                 __global loose *to = (__global loose *)(c + (size_t)i * row_stride);                        \
                 _Pragma("unroll") for (int j = 0; j < VECTORS; j++) {                                       \
-                    const vector value = alpha * sum[i][j] + shift;                                         \
+                    const vector value = alpha * sum[i][j] + (shift + along[j]);                            \
                     to[j] = beta == 0 ? value : value + beta * to[j];                                       \
                 }                                                                                           \
             }                                                                                               \
@@ -181,7 +186,8 @@ PACK(pack_b, TILE_N)
         for (int i = 0; i < rows && i < TILE_M; i++) {                                                      \
             const real shift = bias ? bias[i] : (real)0;                                                    \
             for (int j = 0; j < columns && j < TILE_N; j++) {                                               \
-                const real value = alpha * edge[i * TILE_N + j] + shift;                                    \
+                const real along = column_bias ? column_bias[j] : (real)0;                                  \
+                const real value = alpha * edge[i * TILE_N + j] + (shift + along);                          \
                 __global real *to = c + (size_t)i * row_stride + j;                                         \
                 *to = beta == 0 ? value : value + beta * *to;                                               \
             }                                                                                               \
@@ -196,6 +202,7 @@ TILE(local_tile, __local)
 __kernel void multiply(__global const real *restrict a_packed, __global const real *restrict b_packed,
                        __global real *restrict c,
                        __global const real *restrict bias,  // groups x M, added to the rows of C, or null
+                       __global const real *restrict column_bias,  // N, added to its columns, or null
                        const int c_offset, const int m_count, const int n_count, const int k_count,
                        const int groups, const real alpha, const real beta, const uint items)
 {
@@ -207,8 +214,8 @@ __kernel void multiply(__global const real *restrict a_packed, __global const re
     global_tile(a_packed + ((size_t)group * m_panels + m_panel) * k_count * TILE_M,
                 b_packed + ((size_t)z * n_panels + n_panel) * k_count * TILE_N,
                 c + c_offset + ((size_t)z * m_count + m0) * n_count + n0,
-                bias ? bias + group * m_count + m0 : bias, n_count, m_count - m0, n_count - n0, k_count, alpha,
-                beta);
+                bias ? bias + group * m_count + m0 : bias, column_bias ? column_bias + n0 : column_bias, n_count,
+                m_count - m0, n_count - n0, k_count, alpha, beta);
 }
 
 // Where share number `index` of `shares` begins, when `count` rows or columns are handed out in whole tiles.
@@ -242,6 +249,7 @@ INNER void pack_strip(__global const real *restrict from, __local real *restrict
 __kernel void multiply_strips(__global const real *restrict a,  // what each strip packs for itself; null: packed before
                               __global real *restrict a_packed, // one for all strips, or one for each
                               __global const real *restrict b, __global real *restrict c,
+                              __global const real *restrict bias,  // N, added to the columns of C, or null
                               __local real *restrict panels,    // CHUNK_K rows of the widest strip
                               const int a_offset, const int a_lane_stride, const int a_row_stride,
                               const int b_offset, const int b_row_stride, const int b_column_stride,
@@ -269,7 +277,7 @@ __kernel void multiply_strips(__global const real *restrict a,  // what each str
         for (int n0 = 0; n0 < columns; n0 += TILE_N)
             for (int m0 = top; m0 < bottom; m0 += TILE_M)
                 local_tile(a_packed + (size_t)m0 * k_count + (size_t)k0 * TILE_M, panels + n0 * rows,
-                           c + (size_t)m0 * n_count + left + n0, 0, n_count, m_count - m0, columns - n0, rows,
-                           alpha, k0 ? (real)1 : beta);
+                           c + (size_t)m0 * n_count + left + n0, 0, k0 || !bias ? 0 : bias + left + n0, n_count,
+                           m_count - m0, columns - n0, rows, alpha, k0 ? (real)1 : beta);
     }
 }

@@ -4,7 +4,7 @@
 #define REAL float  // element type: float, or double where the device has cl_khr_fp64
 #endif
 #ifndef LANES
-#define LANES 16    // sums side by side, for vector loops and small rounding errors: 1 or more
+#define LANES 64    // sums side by side, for vector loops and small rounding errors: 1 or more
 #endif
 
 typedef REAL real;
@@ -12,10 +12,10 @@ typedef REAL real;
 #define SQUARE(v) ((v) * (v))
 #define MAGNITUDE(v) ((v) > 0 ? (v) : -(v))
 
-// Work-items: pieces of `piece` elements each, the last may be shorter; partial has one sum for each.
+// Work-items: pieces of `piece` elements each, the last may be shorter; partial has one sum for each, from `first` on.
 #define REDUCE(name, f)                                                                                     \
-    __kernel void name(__global const real *restrict x, __global real *restrict partial, const int count,   \
-                       const int piece, const uint items)                                                   \
+    __kernel void name(__global const real *restrict x, __global real *restrict partial, const int first,   \
+                       const int count, const int piece, const uint items)                                  \
     {                                                                                                       \
         const uint id = get_global_id(0);                                                                   \
         if (id >= items) return;                                                                            \
@@ -28,7 +28,7 @@ typedef REAL real;
         for (int lane = 0; i < end; i++, lane++) lanes[lane] += f(x[i]);                                    \
         real sum = 0;                                                                                       \
         for (int lane = 0; lane < LANES; lane++) sum += lanes[lane];                                        \
-        partial[id] = sum;                                                                                  \
+        partial[first + id] = sum;                                                                          \
     }
 
 REDUCE(sum_squares, SQUARE)

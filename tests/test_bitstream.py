@@ -386,7 +386,7 @@ def test_an_array_too_large_for_its_card_is_built_with_a_warning(context: Contex
 def test_too_little_memory_is_said_by_name_and_gives_the_buffers_back(context: Context, built: Bitstream,
                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine comes back with smaller blocks: two rows of tiles are too many here, one is not."""
-    array = DeviceArrayEngine(context, built)
+    array = DeviceArrayEngine(context, built, migrate=False)
     asked: list[int] = []
     largest = TILES.tr * 48 * 4 + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,39 @@ class Far(HostSpace):
     def download(self, array: Any, host: Any) -> None:
         self.log.append("download")
         super().download(array, host)
+
+
+class Late(HostSpace):
+    """A device in the host's memory that does what it was asked for only when somebody waits for it."""
+
+    name = "late"
+    shares_host = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: list[Callable[[], None]] = []
+        self.waits = 0
+
+    def over(self, host: Any) -> Any:
+        return host[:]
+
+    def finish(self) -> None:
+        self.waits += bool(self.queue)
+        for command in self.queue:
+            command()
+        self.queue.clear()
+
+    def zero(self, array: Any) -> None:
+        self.queue.append(lambda: array.fill(0))
+
+    def send(self, host: Any, array: Any) -> None:
+        self.queue.append(lambda: np.copyto(array, host))
+
+    def add(self, target: Any, source: Any, number: float) -> None:
+        """target = source + number, later."""
+        self.queue.append(lambda: np.copyto(target, source + number))
+
+    upload = download = None  # type: ignore[assignment]  # nothing travels
 
 
 # ---- memory -----------------------------------------------------------------------------------------------
@@ -88,6 +122,78 @@ def test_between_two_devices_through_the_host() -> None:
     # The host's copy is current now, so that nothing needs to come back.
     memory.array(HOST, Access.READ)
     assert one.log.count("download") == 1
+
+
+# ---- a device in the host's memory ------------------------------------------------------------------------
+
+
+def test_a_device_in_the_host_s_memory_has_no_copy_of_its_own() -> None:
+    late, memory = Late(), SyncedMemory(2, np.float32)
+    memory.array(HOST, Access.WRITE)[:] = [1, 2]
+    array = memory.array(late, Access.UPDATE)
+    assert np.shares_memory(array, memory.array(HOST, Access.READ))
+    assert (late.bytes_in, late.bytes_out) == (0, 0)
+
+
+def test_the_host_waits_for_what_it_reads_and_for_what_still_reads() -> None:
+    late, one, two = Late(), SyncedMemory(1, np.float32), SyncedMemory(1, np.float32)
+    one.array(HOST, Access.WRITE)[:] = 1
+    late.add(two.array(late, Access.WRITE), one.array(late, Access.READ), 10)
+    assert one.array(HOST, Access.READ).tolist() == [1] and late.waits == 0  # both only read
+    one.array(HOST, Access.UPDATE)[:] = 5
+    assert late.waits == 1  # the device had yet to read the 1
+    assert two.array(HOST, Access.READ).tolist() == [11]
+    assert two.spaces == {late, HOST}
+    late.add(one.array(late, Access.UPDATE), one.array(late, Access.READ), 1)
+    assert one.array(HOST, Access.READ).tolist() == [6]
+    assert late.waits == 2
+    one.array(HOST, Access.WRITE)
+    one.array(HOST, Access.UPDATE)
+    assert late.waits == 2  # nothing was asked for since
+
+
+def test_cleared_memory_is_not_zeroed_under_a_device_that_reads_it() -> None:
+    late, one, two = Late(), SyncedMemory(1, np.float32), SyncedMemory(1, np.float32)
+    one.array(HOST, Access.WRITE)[:] = 7
+    late.add(two.array(late, Access.WRITE), one.array(late, Access.READ), 0)
+    one.clear()
+    assert one.array(HOST, Access.READ).tolist() == [0]
+    assert two.array(HOST, Access.READ).tolist() == [7]
+    one.clear()
+    one.array(late, Access.READ)
+    assert one.array(HOST, Access.READ).tolist() == [0]
+
+
+def test_devices_in_the_host_s_memory_wait_for_each_other() -> None:
+    first, second, far = Late(), Late(), Far()
+    one, two = SyncedMemory(1, np.float32), SyncedMemory(1, np.float32)
+    first.add(one.array(first, Access.WRITE), np.float32([1]), 0)
+    second.add(two.array(second, Access.WRITE), one.array(second, Access.READ), 1)
+    assert (first.waits, second.waits) == (1, 0)
+    first.add(one.array(first, Access.WRITE), np.float32([50]), 0)
+    assert second.waits == 1  # it had yet to read the 1
+    assert one.array(far, Access.READ).tolist() == [50]
+    assert two.array(far, Access.READ).tolist() == [2]
+    # Another device's numbers arrive where a third one is still reading.
+    two.array(far, Access.WRITE)[:] = 3
+    first.add(one.array(first, Access.WRITE), two.array(first, Access.READ), 4)
+    two.array(far, Access.WRITE)[:] = 9
+    assert two.array(second, Access.READ).tolist() == [9]
+    assert one.array(HOST, Access.READ).tolist() == [7]
+
+
+def test_values_that_nobody_changes_are_taken_over_later() -> None:
+    for space in (HOST, Far(), Late()):
+        tensor = Tensor((2, 2), np.float32)
+        tensor.assign(np.array([[1, 2], [3, 4]]), space)  # of another type
+        assert tensor.memory.spaces == {space}
+        assert tensor.read(HOST).tolist() == [[1, 2], [3, 4]]
+        tensor.reshape((1, 2))
+        tensor.assign(np.float32([[5, 6]]), space)
+        tensor.reshape((2, 2))
+        assert tensor.read(HOST).tolist() == [[5, 6], [3, 4]]
+        with pytest.raises(ShapeError, match=r"shape \(2, 2\) cannot take the values of an array of \(3,\)"):
+            tensor.assign(np.zeros(3), space)
 
 
 # ---- tensors ----------------------------------------------------------------------------------------------

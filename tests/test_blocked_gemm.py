@@ -16,6 +16,7 @@ from tolerances import assert_close
 
 from barista.errors import OUT_OF_MEMORY, DataError, DeviceError, ShapeError
 from barista.gemm import engine as engine_module
+from barista.gemm import tiles as tiles_module
 from barista.gemm.array_model import ModelArray
 from barista.gemm.engine import BlockedGemm, StageTimes
 from barista.gemm.shapes import GemmShape
@@ -152,7 +153,7 @@ def test_small_products_stay_whole() -> None:
 def test_the_next_block_is_tiled_while_the_array_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     """An array that does not finish a block before the host has laid out the next one."""
     tiled = threading.Semaphore(0)
-    tile_lanes = engine_module.tile_lanes
+    tile_lanes = tiles_module.tile_lanes
 
     def noting(lanes: Array, out: Array) -> None:
         tile_lanes(lanes, out)
@@ -167,7 +168,7 @@ def test_the_next_block_is_tiled_while_the_array_computes(monkeypatch: pytest.Mo
             return super().multiply(a_tiles, b_tiles, c_tiles, nr, nc, np_)
 
     monkeypatch.setattr(engine_module, "SMALLEST_BLOCK_MACS", 1)
-    monkeypatch.setattr(engine_module, "tile_lanes", noting)
+    monkeypatch.setattr(tiles_module, "tile_lanes", noting)
     array = Waiting(overlaps=True)
     rng = np.random.default_rng(1)
     a, b, c = matrix(rng, 6, 10), matrix(rng, 10, 64), np.empty((6, 64), np.float32)
@@ -179,13 +180,13 @@ def test_the_next_block_is_tiled_while_the_array_computes(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("shape", [GemmShape(1, 70, 9), GemmShape(33, 2, 20), GemmShape(64, 64, 33)], ids=str)
 def test_two_threads_lay_out_what_one_does(monkeypatch: pytest.MonkeyPatch, shape: GemmShape) -> None:
     threads = set()
-    tile_lanes = engine_module.tile_lanes
+    tile_lanes = tiles_module.tile_lanes
 
     def noting(lanes: Array, out: Array) -> None:
         threads.add(threading.current_thread())
         tile_lanes(lanes, out)
 
-    monkeypatch.setattr(engine_module, "tile_lanes", noting)
+    monkeypatch.setattr(tiles_module, "tile_lanes", noting)
     monkeypatch.setattr(engine_module, "SHARED_WORDS", 1)
     check(QuickArray(), shape)
     assert len(threads) >= 2

@@ -125,8 +125,8 @@ def test_a_calibration_comes_back_from_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("field", "value", "message"), [
-    ("format", 2, "is a calibration of format 2, and this version reads format 1"),
-    ("format", None, "is a calibration of format None, and this version reads format 1"),
+    ("format", 1, "is a calibration of format 1, and this version reads format 2"),
+    ("format", None, "is a calibration of format None, and this version reads format 2"),
     ("units", "two", "damaged: units 'two' is no whole number"),
     ("units", True, "units True is no whole number"),
     ("threads", None, "threads None is no whole number"),
@@ -175,7 +175,7 @@ def test_other_files_are_no_calibrations(tmp_path: Path) -> None:
     Schedule("net", 1, ()).save(tmp_path / "schedule.json")
     for content, message in ((manifest.path.read_bytes(), "is a manifest, no calibration"),
                              ((tmp_path / "schedule.json").read_bytes(), "is a schedule, no calibration"),
-                             (b'{"format": 1}', "is no calibration"), (b"[1]", "is no calibration"),
+                             (b'{"format": 2}', "is no calibration"), (b"[1]", "is no calibration"),
                              (b"\xff\xfe", "is no calibration: it is not text")):
         path.write_bytes(content)
         with pytest.raises(DataError, match=rf"other\.json {message}; give a file that `barista calibrate --out FI"):

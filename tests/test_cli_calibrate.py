@@ -14,6 +14,7 @@ from barista.cli import calibrate
 from barista.cli.main import main
 from barista.cli.measure import Measurement, measure, measure_passes
 from barista.compose import make_ops
+from barista.errors import DataError
 from barista.gemm.shapes import ConvolutionGeometry, Pass
 from barista.gemm.tiles import TileSizes
 from barista.hardware.board import load_board
@@ -76,13 +77,13 @@ def test_calibrate_keeps_what_predicts(tmp_path: Path, monkeypatch: pytest.Monke
     assert f"Wrote {calibration.kept_path(figures.device)}" in said
     for stage in ("im2col", "write", "kernel", "overhead"):
         assert re.search(rf"{stage} +\w.* (us|ns|ms|GB/s) +\d+\.\d% +\d+%\n", said), stage
-    assert figures.arrays[0].title == "fast 16,16,64 fp32"
+    assert figures.arrays[0].title == "fast 16,16,16 fp32"
     assert figures.arrays[0].load_s > 0
     assert figures.cpu is not None
     assert figures.cpu.measured == 3 * len(SMALL)
     for pass_ in Pass:
         workload = Workload("conv", pass_, GEOMETRY)
-        found = predict_fpga(workload, TileSizes(16, 16, 64), "fp32", figures)
+        found = predict_fpga(workload, TileSizes(16, 16, 16), "fp32", figures)
         # A second would be wrong by orders of magnitude on any machine.
         for seconds in (found.total_s, predict_cpu(workload, figures), predict_opencl(workload, figures)):
             assert seconds is not None
@@ -135,3 +136,14 @@ def test_slow_arrays_compute_fewer_images(monkeypatch: pytest.MonkeyPatch) -> No
     found = calibrate.bearable(make_ops("cpu"), workloads)
     assert 0 < len(found) < len(workloads)
     assert all(one.geometry.macs * 1e-6 <= calibrate.LONGEST_S for one in found)
+
+
+def test_transfers_that_take_no_time_cost_nothing() -> None:
+    """A device that works in the host's memory has nothing to transfer; a kernel always takes time."""
+    rows = [({"transfers": 2.0, "bytes": 64.0}, 0.0), ({"transfers": 4.0, "bytes": 256.0}, 1e-8)]
+    costs = calibrate._fit_shared("write", rows)
+    assert costs.seconds == {"transfers": 0.0, "bytes": 0.0} and costs.of(rows[1][0]) == 0
+    with pytest.raises(DataError, match="none of 2 measurements took more than"):
+        calibrate._fit_shared("im2col", rows)
+    slow = calibrate._fit_shared("read", [({"transfers": 1.0, "bytes": 10.0 * n}, 1e-6 * n) for n in (1, 2, 3)])
+    assert slow.of({"transfers": 1.0, "bytes": 1000.0}) == pytest.approx(1e-4, rel=1e-3)

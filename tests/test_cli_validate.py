@@ -141,10 +141,10 @@ def test_device(tmp_path: Path, capsys: Capture, machine: Path) -> None:
     assert f"Medians of 1 runs; the calibration was made from other shapes, before, {machine}." in out
     _, rows, page = check_files(tmp_path, "device")
     models = {row[0] for row in rows[1:]}
-    assert models == {"array fast 16,16,64 fp32", "cpu", "opencl"}
+    assert models == {"array fast 16,16,16 fp32", "cpu", "opencl"}
     parts = {row[4] for row in rows[1:] if row[0].startswith("array")}
     assert parts == {"total", "im2col", "tiling", "write", "kernel", "read", "untiling"}
-    assert "array fast 16,16,64 fp32: stages of each pass" in page
+    assert "array fast 16,16,16 fp32: stages of each pass" in page
 
 
 @pytest.mark.opencl

@@ -57,6 +57,26 @@ def test_batches_are_those_of_caffe(case: str, tolerance: int, monkeypatch: pyte
             np.testing.assert_array_equal(labels, golden[f"label:{k}"])
 
 
+def test_a_batch_does_not_change_while_any_part_of_it_is_held(tmp_path: Path) -> None:
+    with Feeder(numbered_database(tmp_path / "db", 50), "LMDB", 2, transformer(), prefetch=2) as feeder:
+        held = [feeder.next_batch() for _ in range(6)]  # more than are read ahead
+        parts = [data[1, 0, 0] for data, _ in held] + [labels[:1] for _, labels in held]
+        del held
+        for _ in range(12):
+            feeder.next_batch()
+        assert [float(part[0]) for part in parts] == [1, 3, 5, 7, 9, 11, 0, 2, 4, 6, 8, 10]
+
+
+def test_buffers_are_used_again(tmp_path: Path) -> None:
+    with Feeder(numbered_database(tmp_path / "db", 3), "LMDB", 1, transformer(), prefetch=2) as feeder:
+        places = set()
+        for _ in range(20):
+            data, _ = feeder.next_batch()
+            places.add(data.ctypes.data)
+        # Two read ahead, one that is being filled, one held, and one that is about to be.
+        assert len(places) <= 5
+
+
 def test_float64() -> None:
     with Feeder(MNIST, "LMDB", 2, transformer(scale=0.1), dtype=np.float64) as feeder:
         data, labels = feeder.next_batch()
@@ -196,6 +216,7 @@ def test_closing_ends_the_thread_and_more_is_refused() -> None:
 
 
 def test_a_forgotten_feeder_takes_its_thread_along() -> None:
+    gc.collect()  # other tests' feeders
     before = threading.active_count()
     feeder = Feeder(MNIST, "LMDB", 2, transformer())
     feeder.next_batch()

@@ -18,7 +18,7 @@ from barista.hardware.board import load_board
 from barista.ops.fpga import device
 from barista.ops.fpga.device import open_loader
 
-NAME = "gemm_fast_16x16x64_fp32_emulated"
+NAME = "gemm_fast_16x16x16_fp32_emulated"
 
 
 @pytest.mark.opencl

@@ -286,7 +286,9 @@ def test_passes_on_an_opencl_device(name: str) -> None:
         for (truth, k), (result, _) in zip(passes(CpuOps(np.float64), g), passes(ops, g), strict=True):
             assert_close(result, truth, k)
     stages = ops.take_stages()
-    assert set(stages["a", "forward"]) == {"write", "kernel", "read", "processor"}
+    travels = set() if opencl.space.shares_host else {"write", "read"}
+    # Kernels that are made at their first use may upload tables.
+    assert set(stages["a", "forward"]) - {"write"} == {"kernel", "processor", *travels} - {"write"}
     assert min(stages["a", "forward"].values()) >= 0 and stages["a", "forward"]["kernel"] > 0
     assert opencl.take_queue() == {}
     assert "tiling" in stages["a", "grad_weight"] and set(stages["b", "forward"]) == {"processor"}

@@ -135,8 +135,9 @@ def test_a_difference_is_measured_in_what_is_allowed_for_it() -> None:
             product = super().gemm(shape, trans_a, trans_b)
             plain = product.run
 
-            def run(a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
-                plain(a, b, c, alpha, beta)
+            def run(a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0,
+                    bias: Tensor | None = None) -> None:
+                plain(a, b, c, alpha, beta, bias)
                 c.update(HOST)[0, 0] += 3e-7
 
             product.run = run  # type: ignore[method-assign]

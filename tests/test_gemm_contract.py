@@ -13,6 +13,8 @@ from tolerances import assert_close
 from barista.blob import Tensor
 from barista.gemm.shapes import GemmShape
 from barista.ops.base import OpSet
+from barista.ops.cpu import CpuOps
+from barista.ops.verify import VerifiedOps
 
 # Tiles of the op sets and of the arrays that they run on: rows, columns, depth.
 TILES = {"OpenCL, AVX2": (6, 16, 64), "OpenCL, AVX-512": (12, 32, 256), "array": (16, 16, 64)}
@@ -64,6 +66,32 @@ def test_alpha_and_beta(ops: OpSet, trans_a: bool, trans_b: bool, alpha: float, 
         a, b, c = operands(m, n, k)
         check(product(ops, a, b, c if beta else np.full_like(c, np.nan), trans_a, trans_b, alpha, beta), a, b, c,
               alpha, beta)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1, 0), (0, 0), (-2, 1), (1, -0.5)])
+@pytest.mark.parametrize(("trans_a", "trans_b"), TRANSPOSED)
+def test_a_bias_is_added_to_each_row(ops: OpSet, trans_a: bool, trans_b: bool, alpha: float, beta: float) -> None:
+    """As it is, whatever alpha and beta: products of a short side, of none, and one cut over the cores."""
+    for m, n, k in ((1, 5, 3), (13, 33, 300), (4, 9, 0), (140, 150, 133)):
+        a, b, c = operands(m, n, k)
+        bias = operands(1, n, 0)[2]
+        out = put(ops, c if beta else np.full_like(c, np.nan))
+        ops.gemm(GemmShape(m, n, k), trans_a, trans_b).run(
+            put(ops, a.T if trans_a else a), put(ops, b.T if trans_b else b), out, alpha, beta, put(ops, bias[0]))
+        one = np.ones((m, 1), np.float32)
+        check(got(out), np.hstack([alpha * a, one]), np.vstack([b, bias]), c, 1.0, beta)
+
+
+def test_a_bias_is_verified() -> None:
+    """The checking mode compares with it and passes it on; it counts as a term of the sum."""
+    verified = VerifiedOps(CpuOps(), CpuOps())
+    a, b, c = operands(9, 17, 5)
+    bias = 1e4 * operands(1, 17, 0)[2]
+    out = put(verified, c)
+    verified.gemm(GemmShape(9, 17, 5), False, False).run(put(verified, a), put(verified, b), out, 2.0, 0.5,
+                                                         put(verified, bias[0]))
+    check(got(out), np.hstack([2 * a, np.ones((9, 1), np.float32)]), np.vstack([b, bias]), c, 1.0, 0.5)
+    assert "1 other products" in verified.summary()
 
 
 @pytest.mark.parametrize(("m", "n", "k"), [(0, 5, 4), (5, 0, 4), (0, 0, 0)])

@@ -19,8 +19,10 @@ from barista.blob import Tensor
 from barista.cli.main import main
 from barista.compose import make_ops
 from barista.errors import DeviceError, UnsupportedError
-from barista.gemm.shapes import ConvolutionGeometry, GemmShape
+from barista.gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from barista.ops.opencl import OpenCLOps, tuner, tuning
+from barista.ops.opencl.choice import Choices
+from barista.ops.opencl.conv_unrolled import NAME, UnrolledForward
 from barista.ops.opencl.convolution import OpenCLConvolution
 from barista.ops.opencl.device import Device
 from barista.ops.opencl.gemm import OpenCLGemm, tile_m
@@ -66,6 +68,11 @@ def device(ops: OpenCLOps, values: GemmParameters) -> Device:
     return Device(ops.context, FLOAT, values)
 
 
+def unrolled(here: Device, geometry: ConvolutionGeometry) -> OpenCLConvolution:
+    """The convolution of last resort, whose passes are products."""
+    return OpenCLConvolution(here, geometry, Choices(here, False), dict.fromkeys(Pass, NAME))
+
+
 def close(actual: Tensor, expected: npt.ArrayLike, scale: float) -> None:
     """Compare with an error bound relative to the size of what was summed."""
     np.testing.assert_allclose(host(actual), expected, rtol=3e-6, atol=3e-6 * scale)
@@ -80,11 +87,11 @@ def test_all_parameters_compute_the_same(ops: OpenCLOps, rng: np.random.Generato
     for (m, n, k), trans_a, trans_b in itertools.product(
             ((1, 1, 1), (rows, columns, 4), (2 * rows + 1, 2 * columns + 1, 67), (max(rows - 1, 1), 5 * columns, 300)),
             (False, True), (False, True)):
-        a, b, c = numbers(rng, m, k), numbers(rng, k, n), numbers(rng, m, n)
+        a, b, c, bias = numbers(rng, m, k), numbers(rng, k, n), numbers(rng, m, n), numbers(rng, n)
         result = tensor(c)
-        OpenCLGemm(here, GemmShape(m, n, k), trans_a, trans_b).run(
-            tensor(a.T if trans_a else a), tensor(b.T if trans_b else b), result, 0.5, -1.0)
-        close(result, 0.5 * (a @ b) - c, np.sqrt(k) + 1)
+        OpenCLGemm(here, GemmShape(m, n, k), trans_a, trans_b, packed=True).run(
+            tensor(a.T if trans_a else a), tensor(b.T if trans_b else b), result, 0.5, -1.0, tensor(bias))
+        close(result, 0.5 * (a @ b) + bias - c, np.sqrt(k) + 1)
 
 
 def test_tiles_are_evened_out(ops: OpenCLOps) -> None:
@@ -101,7 +108,7 @@ def test_who_packs_a_does_not_matter(ops: OpenCLOps, rng: np.random.Generator, m
     for most in (1 << 30, 0):
         monkeypatch.setattr("barista.ops.opencl.gemm.SELF_PACKED", most)
         c = empty(23, 70)
-        OpenCLGemm(device(ops, PLAIN), GemmShape(23, 70, 300), trans_a, False).run(
+        OpenCLGemm(device(ops, PLAIN), GemmShape(23, 70, 300), trans_a, False, packed=True).run(
             tensor(a.T if trans_a else a), tensor(b), c)
         close(c, a @ b, np.sqrt(300))
         results.append(host(c))
@@ -113,7 +120,7 @@ def test_convolutions_follow_the_parameters(ops: OpenCLOps, rng: np.random.Gener
     g = ConvolutionGeometry(3, 4, 14, (7, 9), (3, 2), (2, 1), (1, 1), (1, 1), 2)
     x, w, dy = numbers(rng, *g.x_shape), numbers(rng, *g.w_shape), numbers(rng, *g.y_shape)
     results = []
-    for primitive in (OpenCLConvolution(device(ops, values), g), ops.host.convolution(g)):
+    for primitive in (unrolled(device(ops, values), g), ops.host.convolution(g)):
         y, dx, dw = empty(*g.y_shape), empty(*g.x_shape), tensor(np.zeros(g.w_shape))
         primitive.forward(tensor(x), tensor(w), None, y)
         primitive.grad_weight(tensor(x), tensor(dy), dw)
@@ -165,7 +172,7 @@ def test_what_was_kept_is_taken(ops: OpenCLOps, cache: Path) -> None:
     assert tuning.parameters(ops.context, FLOAT) == SETS[3]
     assert tuning.parameters(ops.context, double) == PLAIN
     assert cache.read_text().count("[[entry]]") == 2
-    assert open_opencl().gemm(GemmShape(2, 2, 2), False, False).variant == f"packed, {SETS[3]}"
+    assert open_opencl().gemm(GemmShape(200, 200, 200), False, False).variant == f"packed, {SETS[3]}"
     cache.write_text(cache.read_text().replace("driver ", "driver 9"))  # another driver: another device
     assert tuning.parameters(ops.context, FLOAT) == shipped
 
@@ -267,8 +274,8 @@ def test_out_of_memory_goes_on_in_steps(ops: OpenCLOps, rng: np.random.Generator
     left, right, result = tensor(a.T if trans_a else a), tensor(b.T if trans_b else b), tensor(c)
     for t in (left, right, result):
         t.read(here.space)  # these lie on the device already
-    product = OpenCLGemm(here, GemmShape(m, n, k), trans_a, trans_b)
-    whole_bytes = product.workspace_bytes
+    product = OpenCLGemm(here, GemmShape(m, n, k), trans_a, trans_b, packed=True)
+    whole_bytes = product.scratch_bytes
     fault = Fault(monkeypatch, 40 * 300 * 4, code)
     with caplog.at_level(logging.WARNING, "barista.ops.opencl.gemm"):
         product.run(left, right, result, 2.0, -0.5)
@@ -279,7 +286,7 @@ def test_out_of_memory_goes_on_in_steps(ops: OpenCLOps, rng: np.random.Generator
     assert len(messages) == 2
     assert all(message.startswith("matrix product of M=20 N=30 K=2000: ") and name in message for message in messages)
     assert messages[-1].endswith("; going on with 256 of K at a time")
-    assert product.workspace_bytes < whole_bytes / 3
+    assert product.scratch_bytes < whole_bytes / 3
     # The next run starts with what was found.
     caplog.clear()
     product.run(left, right, result)
@@ -295,7 +302,7 @@ def test_steps_of_whole_chunks_give_the_same_bits(ops: OpenCLOps, rng: np.random
         a.read(here.space), b.read(here.space), c.read(here.space)
         if limited:
             Fault(monkeypatch, 40 * 300 * 4)
-        OpenCLGemm(here, GemmShape(20, 30, 1000), False, False).run(a, b, c)
+        OpenCLGemm(here, GemmShape(20, 30, 1000), False, False, packed=True).run(a, b, c)
         results.append(host(c))
     np.testing.assert_array_equal(*results)
 
@@ -309,7 +316,7 @@ def test_memory_for_nothing_is_an_error(ops: OpenCLOps, rng: np.random.Generator
     Fault(monkeypatch, 8)
     with pytest.raises(DeviceError, match=r"allocating \d+ bytes: clCreateBuffer failed with "
                                           r"MEM_OBJECT_ALLOCATION_FAILURE \(-4\)"):
-        OpenCLGemm(here, GemmShape(20, 30, 40), False, False).run(a, b, c)
+        OpenCLGemm(here, GemmShape(20, 30, 40), False, False, packed=True).run(a, b, c)
 
 
 def test_another_fault_is_not_tried_again(ops: OpenCLOps, rng: np.random.Generator,
@@ -323,7 +330,7 @@ def test_another_fault_is_not_tried_again(ops: OpenCLOps, rng: np.random.Generat
 
     monkeypatch.setattr(Kernel, "run", lost)
     with pytest.raises(DeviceError, match="DEVICE_NOT_AVAILABLE"):
-        OpenCLGemm(device(ops, PLAIN), GemmShape(20, 30, 40), False, False).run(
+        OpenCLGemm(device(ops, PLAIN), GemmShape(20, 30, 40), False, False, packed=True).run(
             tensor(numbers(rng, 20, 40)), tensor(numbers(rng, 40, 30)), empty(20, 30))
     assert len(calls) == 1
 
@@ -332,13 +339,13 @@ def test_a_fault_while_enqueuing_is_tried_again_once_shorter(ops: OpenCLOps, rng
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of a product: what is done stays done, what failed is done in shorter steps."""
     here = device(ops, PLAIN)
-    product = OpenCLGemm(here, GemmShape(20, 30, 1000), False, False)
-    product._step = 512
+    product = OpenCLGemm(here, GemmShape(20, 30, 1000), False, False, packed=True)
+    product._product._step = 512
     run, multiplied = Kernel.run, []
 
     def tired(kernel: Kernel, items: int, *arguments: Any) -> None:
-        if kernel._name == "multiply_strips":
-            multiplied.append(arguments[13])
+        if kernel.recipe.name == "multiply_strips":
+            multiplied.append(arguments[14])
             if len(multiplied) == 2:
                 error = cl.RuntimeError(cl._cl._ErrorRecord("clEnqueueNDRangeKernel", -5, ""))
                 raise device_error(error, "kernel multiply_strips") from error
@@ -356,8 +363,8 @@ def test_an_operand_beyond_one_array_is_cut_beforehand(ops: OpenCLOps, rng: np.r
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("barista.ops.opencl.gemm.MAX_COUNT", 24 * 100)
     a, b, c = numbers(rng, 20, 250), numbers(rng, 250, 30), empty(20, 30)
-    product = OpenCLGemm(device(ops, PLAIN), GemmShape(20, 30, 250), False, False)
-    assert product.workspace_bytes == 24 * 100 * 4
+    product = OpenCLGemm(device(ops, PLAIN), GemmShape(20, 30, 250), False, False, packed=True)
+    assert product.scratch_bytes == 24 * 100 * 4
     product.run(tensor(a), tensor(b), c)
     close(c, a @ b, np.sqrt(250))
 
@@ -370,8 +377,8 @@ def test_a_convolution_takes_fewer_images_at_a_time(ops: OpenCLOps, rng: np.rand
     x, w, dy, bias = (numbers(rng, *shape) for shape in (g.x_shape, g.w_shape, g.y_shape, (6,)))
     here = device(ops, PLAIN)
     results = []
-    primitive = OpenCLConvolution(here, g)
-    assert primitive._images == 7
+    primitive = unrolled(here, g)
+    assert UnrolledForward(here, g)._rounds.images == 7
     for convolution, space in ((ops.host.convolution(g), ops.host.space), (primitive, here.space)):
         tensors = [tensor(values) for values in (x, w, dy, bias)]
         y, dx, dw = empty(*g.y_shape), empty(*g.x_shape), tensor(np.full(g.w_shape, 3.0))
@@ -381,7 +388,7 @@ def test_a_convolution_takes_fewer_images_at_a_time(ops: OpenCLOps, rng: np.rand
             # The unrolled taps of two images: two groups of two panels of 16 columns and 63 rows.
             Fault(monkeypatch, 2 * 2 * 2 * 16 * 63 * 4)
         tx, tw, tdy, tb = tensors
-        with caplog.at_level(logging.WARNING, "barista.ops.opencl.convolution"):
+        with caplog.at_level(logging.WARNING, "barista.ops.opencl.conv_unrolled"):
             convolution.forward(tx, tw, tb, y)
             convolution.grad_weight(tx, tdy, dw)
             convolution.grad_input(tdy, tw, dx)
@@ -389,7 +396,7 @@ def test_a_convolution_takes_fewer_images_at_a_time(ops: OpenCLOps, rng: np.rand
     for actual, expected in zip(*results, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4)
     assert [record.getMessage().rpartition("; ")[2] for record in caplog.records] == [
-        "going on with 4 image(s) at a time", "going on with 2 image(s) at a time"]
+        "going on with 4 image(s) at a time", "going on with 2 image(s) at a time"] * 3  # a pass by itself
     Fault(monkeypatch, 8)
     with pytest.raises(DeviceError, match="MEM_OBJECT_ALLOCATION_FAILURE"):
-        OpenCLConvolution(device(ops, PLAIN), g).forward(tx, tw, tb, y)
+        unrolled(device(ops, PLAIN), g).forward(tx, tw, tb, y)

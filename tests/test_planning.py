@@ -54,7 +54,7 @@ class Noting(Convolution):
         self.inner, self.space = inner, inner.space
         self.note = lambda pass_: ran.append((layer, pass_, geometry))
 
-    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, rectify: bool = False) -> None:
         self.note(Pass.FORWARD)
         self.inner.forward(x, w, bias, y)
 

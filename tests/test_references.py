@@ -7,6 +7,7 @@ parameters hold numbers beforehand, to which is to be added.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -291,7 +292,7 @@ def test_lrn_across(shape: tuple[int, ...], size: int, beta: float, ops: OpSet) 
     primitive = ops.lrn_across(shape, size, 1.5, beta, 2.0)
     y, dx = blank(ops, shape), blank(ops, shape)
     primitive.forward(put(ops, x), y)
-    primitive.backward(put(ops, x), y, put(ops, dy), dx)
+    primitive.backward(put(ops, x), put(ops, dy), dx)
     truth = ref.lrn_across(x, dy, size, 1.5, beta, 2.0)
     assert_close(got(y), truth[0], 10)
     assert_close(got(dx), truth[1], 10, 4)
@@ -305,7 +306,7 @@ def test_lrn_within(shape: tuple[int, ...], size: int, beta: float, ops: OpSet) 
     primitive = ops.lrn_within(shape, size, 1.5, beta)
     y, dx = blank(ops, shape), blank(ops, shape)
     primitive.forward(put(ops, x), y)
-    primitive.backward(put(ops, x), y, put(ops, dy), dx)
+    primitive.backward(put(ops, x), put(ops, dy), dx)
     truth = ref.lrn_within(x, dy, size, 1.5, beta)
     assert_close(got(y), truth[0], 30)
     assert_close(got(dx), truth[1], 30, 4)
@@ -358,7 +359,7 @@ def test_batch_norm_with_given_statistics(shape: tuple[int, int, int], in_place:
 def test_broadcast(shape: tuple[int, int, int], in_place: bool, ops: OpSet) -> None:
     x, dy = numbers(shape, 1), numbers(shape, 2)
     v, bias, before = (numbers(shape[1:2], seed) for seed in (3, 4, 5))
-    added, product, shifted, total, dot = ref.broadcast(x, v, bias, dy)
+    added, product, shifted, total, _ = ref.broadcast(x, v, bias, dy)
     primitive = ops.broadcast(AxisGeometry(*shape))
     k = shape[0] * shape[2]
 
@@ -366,10 +367,13 @@ def test_broadcast(shape: tuple[int, int, int], in_place: bool, ops: OpSet) -> N
         return source if in_place else blank(ops, shape)
 
     for truth, shift in ((product, None), (shifted, put(ops, bias))):
-        source = put(ops, x)
-        result = target(source)
-        primitive.multiply(source, put(ops, v), result, shift)
-        assert_close(got(result), truth, 2, 4)
+        for saved in (None, blank(ops, shape)):
+            source = put(ops, x)
+            result = target(source)
+            primitive.multiply(source, put(ops, v), result, shift, saved)
+            assert_close(got(result), truth, 2, 4)
+            if saved is not None:
+                np.testing.assert_array_equal(got(saved), x)
     source = put(ops, x)
     result = target(source)
     primitive.add(source, put(ops, v), result)
@@ -377,13 +381,34 @@ def test_broadcast(shape: tuple[int, int, int], in_place: bool, ops: OpSet) -> N
     vector = put(ops, before)
     primitive.sum(put(ops, dy), vector)
     assert_close(got(vector), before + total, k, 1 + k**0.5)
-    primitive.dot(put(ops, dy), put(ops, x), vector)
-    assert_close(got(vector), before + total + dot, k, 1 + k**0.5)
-    vector = blank(ops, shape[1:2])
-    primitive.sum(put(ops, dy), vector, accumulate=False)
+    vector.clear()
+    primitive.sum(put(ops, dy), vector)
     assert_close(got(vector), total, k, 1 + k**0.5)
-    primitive.dot(put(ops, dy), put(ops, x), vector, accumulate=False)
-    assert_close(got(vector), dot, k, 1 + k**0.5)
+
+
+@pytest.mark.parametrize("wanted", list(itertools.product((False, True), repeat=3)))
+@pytest.mark.parametrize("shape", AXES)
+def test_broadcast_gradients(shape: tuple[int, int, int], wanted: tuple[bool, bool, bool], ops: OpSet) -> None:
+    """Any of them can be left out; vectors are added to, or overwritten where they were cleared."""
+    x, dy = numbers(shape, 1), numbers(shape, 2)
+    v, before = (numbers(shape[1:2], seed) for seed in (3, 5))
+    _, product, _, _, dot = ref.broadcast(dy, v, v, x)
+    total = dy.astype(np.float64).sum((0, 2))
+    k = shape[0] * shape[2]
+    for cleared, in_place in itertools.product((False, True), repeat=2):
+        gradient, dv, dbias = put(ops, dy), put(ops, before), put(ops, before)
+        dx = gradient if in_place else blank(ops, shape)
+        if cleared:
+            dv.clear()
+            dbias.clear()
+        ops.broadcast(AxisGeometry(*shape)).gradients(
+            gradient, put(ops, x), put(ops, v),
+            *(tensor if asked else None for tensor, asked in zip((dx, dv, dbias), wanted, strict=True)))
+        start = np.zeros_like(before) if cleared else before
+        if wanted[0]:
+            assert_close(got(dx), product, 2, 4)
+        assert_close(got(dv), start + dot if wanted[1] else start, k, 1 + k**0.5)
+        assert_close(got(dbias), start + total if wanted[2] else start, k, 1 + k**0.5)
 
 
 def test_sums_cancel(ops: OpSet) -> None:
@@ -391,8 +416,8 @@ def test_sums_cancel(ops: OpSet) -> None:
     half = numbers((50, 3, 11), 1) * 1000
     rest = numbers((1, 3, 11), 2)
     dy = np.concatenate([half, -half, rest])
-    vector = blank(ops, (3,))
-    ops.broadcast(AxisGeometry(101, 3, 11)).sum(put(ops, dy), vector, accumulate=False)
+    vector = put(ops, np.zeros(3))
+    ops.broadcast(AxisGeometry(101, 3, 11)).sum(put(ops, dy), vector)
     assert_close(got(vector), rest.astype(np.float64).sum(axis=(0, 2)), 1111, 1000 * 33)
 
 
@@ -417,8 +442,8 @@ def test_sums_of_a_tensor(ops: OpSet) -> None:
     for shape in ((1,), (3, 5), (70001,)):
         x = numbers(shape, 1)
         tensor = put(ops, x)
-        assert ops.sum_squares(tensor) == pytest.approx(float((x.astype(np.float64)**2).sum()), rel=1e-5)
-        assert ops.sum_absolute(tensor) == pytest.approx(float(np.abs(x.astype(np.float64)).sum()), rel=1e-5)
+        assert ops.sum_squares([tensor]) == pytest.approx(float((x.astype(np.float64)**2).sum()), rel=1e-5)
+        assert ops.sum_absolute([tensor]) == pytest.approx(float(np.abs(x.astype(np.float64)).sum()), rel=1e-5)
 
 
 # ---- several tensors --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +19,12 @@ from opencl_device import open_opencl
 from barista.errors import DeviceError, UnsupportedError
 from barista.ops.cpu import CpuOps
 from barista.ops.opencl import OpenCLOps
-from barista.runtime import devices, pocl
+from barista.runtime import build_helpers, devices, pocl, programs
 from barista.runtime.context import Context
 from barista.runtime.driver import cl
 from barista.runtime.errors import code_name, device_error
 from barista.runtime.kernel import Kernel
+from barista.runtime.programs import Source
 from barista.runtime.space import OpenCLSpace
 
 pytestmark = pytest.mark.opencl
@@ -285,8 +287,113 @@ def test_a_failed_build_keeps_the_log(context: Context) -> None:
     assert "undeclared identifier 'nowhere'" in text
 
 
+def kernels(context: Context, *names: str) -> list[Kernel]:
+    """Kernels of programs that no other test has built."""
+    return [Kernel(context, Source.of(f"{name}.cl", ADD, {"OF": name}), "add", "bbir", np.dtype(np.float32))
+            for name in names]
+
+
+def test_declared_kernels_are_built_together(context: Context, space: OpenCLSpace) -> None:
+    one, two, gone = kernels(context, "one", "two", "gone")
+    del gone
+    assert not one.is_built and not two.is_built
+    before = len(context.programs._built)
+    assert context.programs.complete() == []
+    assert one.is_built and two.is_built
+    assert len(context.programs._built) == before + 2
+    assert context.programs.complete() == []
+    x, result = space.allocate(3, np.dtype(np.float32)), np.empty(3, np.float32)
+    space.zero(x)
+    one.run(3, x, x, 2, 0.5)
+    space.download(x, result)
+    np.testing.assert_array_equal(result, 2.5)
+
+
+def test_what_does_not_build_is_told_and_stops_nothing_else(context: Context) -> None:
+    bad = Kernel(context, Source.of("bad.cl", "__kernel void add(__global float *y) { nowhere; }"), "add", "bbir",
+                 np.dtype(np.float32))
+    [good] = kernels(context, "good")
+    [error] = context.programs.complete()
+    assert error.startswith(f"bad.cl does not build on {context.name}")
+    assert good.is_built and not bad.is_built
+    array = OpenCLSpace(context).allocate(1, np.dtype(np.float32))
+    with pytest.raises(DeviceError, match=r"^bad\.cl does not build on"):
+        bad.run(1, array, array, 1, 1.0)
+    with context.programs.trial():
+        tried = Kernel(context, Source.of("tried.cl", "__kernel void add() { nowhere; }"), "add", "", np.dtype("f4"))
+    assert context.programs.complete() == [] and not tried.is_built
+    absent = Kernel(context, Source.of("add.cl", ADD), "subtract", "bbir", np.dtype(np.float32))
+    [error] = context.programs.complete()
+    assert error.startswith("kernel subtract of add.cl: ") and "INVALID_KERNEL_NAME" in error
+    assert not absent.is_built
+
+
+@pytest.fixture
+def always_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of three cores on which every program is worth a helper's while."""
+    monkeypatch.setattr(programs, "BUILT_S", 0.0)
+    monkeypatch.setattr(programs, "LEAST_SHARED", 1)
+    monkeypatch.setattr(build_helpers, "_cores", lambda: 3)
+
+
+@pytest.mark.usefixtures("always_shared")
+def test_helpers_build_for_this_process(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before there is work, and not longer than the block."""
+    answered = []
+    feed = build_helpers._feed
+
+    def noting(process: Any, todo: Any, job: Any) -> None:
+        feed(process, todo, lambda one: answered.append(one.name) or job(one))
+
+    monkeypatch.setattr(build_helpers, "_feed", noting)
+    some = kernels(context, *(f"shared_{index}_{os.getpid()}" for index in range(6)))
+    with context.programs.helped():
+        helpers = context.programs._helpers
+        assert helpers is not None and not helpers._running
+        with context.programs.helped():  # within another's
+            assert context.programs._helpers is helpers
+        assert context.programs.complete() == []
+        processes = list(helpers._running)
+        assert len(processes) == 2 and all(process.poll() is None for process in processes)
+    assert all(kernel.is_built for kernel in some)
+    assert answered and len(answered) == len(set(answered))
+    assert context.programs._helpers is None and all(process.poll() is not None for process in processes)
+    assert not [thread for thread in threading.enumerate() if "noting" in thread.name]
+
+
+@pytest.mark.usefixtures("always_shared")
+@pytest.mark.parametrize("executable", [sys.executable + "-that-is-not-there", "/bin/false"])
+def test_without_helpers_everything_is_built_here(context: Context, monkeypatch: pytest.MonkeyPatch,
+                                                  executable: str) -> None:
+    monkeypatch.setattr(build_helpers.sys, "executable", executable)
+    name = "absent" if executable.endswith("there") else "false"
+    some = kernels(context, *(f"{name}_{index}" for index in range(4)))
+    with context.programs.helped():
+        assert context.programs.complete() == []
+    assert all(kernel.is_built for kernel in some)
+
+
+@pytest.mark.usefixtures("always_shared")
+def test_ctrl_c_ends_the_helpers(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = kernels(context, *(f"interrupted_{index}" for index in range(4)))
+    original, processes = Kernel.build, []
+
+    def build(kernel: Kernel) -> None:
+        helpers = context.programs._helpers
+        if helpers is not None and helpers._running:
+            processes.extend(helpers._running)
+            raise KeyboardInterrupt
+        original(kernel)
+
+    monkeypatch.setattr(Kernel, "build", build)
+    with pytest.raises(KeyboardInterrupt), context.programs.helped():
+        context.programs.complete()
+    assert processes and all(process.poll() is not None for process in processes)
+    del some
+
+
 def test_arguments_may_change_from_run_to_run(context: Context, space: OpenCLSpace) -> None:
-    kernel = Kernel(context, context.programs.build("add.cl", ADD), "add", "bbir", np.dtype(np.float32))
+    kernel = Kernel(context, Source.of("add.cl", ADD), "add", "bbir", np.dtype(np.float32))
     dtype = np.dtype(np.float32)
     x, y, z = (space.allocate(300, dtype) for _ in range(3))
     space.upload(np.arange(300, dtype=dtype), x)
@@ -313,7 +420,7 @@ def test_errors_have_names() -> None:
 
 
 def test_a_kernel_that_cannot_be_enqueued_says_which(context: Context, space: OpenCLSpace) -> None:
-    kernel = Kernel(context, context.programs.build("add.cl", ADD), "add", "bbir", np.dtype(np.float32))
+    kernel = Kernel(context, Source.of("add.cl", ADD), "add", "bbir", np.dtype(np.float32))
     kernel._group = (context.device.max_work_group_size * 4,)
     x = space.allocate(1, np.dtype(np.float32))
     with pytest.raises(DeviceError, match="kernel add over 1 work-items: clEnqueueNDRangeKernel failed with INVALID_"):
@@ -351,26 +458,12 @@ def test_an_array_beyond_the_device(space: OpenCLSpace, context: Context) -> Non
         space.allocate(2**60, np.dtype(np.float32))
 
 
-def test_copy_rows(space: OpenCLSpace) -> None:
-    values = np.arange(20, dtype=np.float32).reshape(4, 5)
-    source, target = space.allocate(20, values.dtype), space.allocate(28, values.dtype)
-    space.upload(values.reshape(-1), source)
-    space.upload(np.zeros(28, np.float32), target)
-    space.copy_rows(source, 5, 1, target, 7, 3, 2, 4)
-    space.copy_rows(source, 5, 0, target, 7, 0, 0, 4)
-    result = np.empty(28, np.float32)
-    space.download(target, result)
-    expected = np.zeros((4, 7))
-    expected[:, 3:5] = values[:, 1:3]
-    np.testing.assert_array_equal(result.reshape(4, 7), expected)
-
-
 # ---- measuring ------------------------------------------------------------------------------
 
 def test_a_measuring_queue_tells_what_it_did() -> None:
     context = open_opencl().context
     space = OpenCLSpace(context)
-    kernel = Kernel(context, context.programs.build("add.cl", ADD), "add", "bbir", np.dtype(np.float32))
+    kernel = Kernel(context, Source.of("add.cl", ADD), "add", "bbir", np.dtype(np.float32))
     array = space.allocate(1 << 16, np.dtype(np.float32))
     back = np.empty(1 << 16, np.float32)
 

@@ -133,7 +133,7 @@ def add_compute(parser: Parser) -> None:
                        help="fpga: a bitstream's manifest, or a folder of them (default: one for the emulated board, "
                             "built at the first use)")
     group.add_argument("--schedule", default=None, metavar="FILE",
-                       help="fpga: which bitstream computes each layer and pass (JSON)")
+                       help="fpga, opencl: what computes each layer and pass (JSON)")
     group.add_argument("--inner-products", action="store_true",
                        help="fpga: compute inner products on the array too, not only convolutions")
     group.add_argument("--verify-gemm", action="store_true",

@@ -24,7 +24,7 @@ from ..hardware.board import EMULATED, Board, load_board
 from ..hardware.library import Library
 from ..latency import calibration
 from ..latency.engine_model import ARRAY_STAGES, HOST_STAGES, ArrayFigures, Costs, EngineFigures, elapsed_s
-from ..latency.engine_work import Counts, cpu_work, fpga_work, opencl_work
+from ..latency.engine_work import COUNTED, Counts, cpu_work, fpga_work, opencl_work
 from ..latency.workload import Workload
 from ..ops.base import OpSet
 from ..runtime.bitstream_build import build
@@ -62,8 +62,10 @@ CONVOLUTIONS = (
 QUICK = 9
 # Seconds that one pass may take: on a slow array a pass of fewer images is measured, or none.
 LONGEST_S = 0.3
+# Stages that a device has which does not work in the host's memory.
+TRANSFERS = ("write", "read")
 # The bitstream of those who give none: what the FPGA backend builds for itself.
-TILES, PRECISION, ENGINE = TileSizes(16, 16, 64), "fp32", "fast"
+TILES, PRECISION, ENGINE = TileSizes(16, 16, 16), "fp32", "fast"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +218,7 @@ def fit_arrays(measured: Sequence[tuple[Bitstream, Sequence[Measurement]]], unit
             for stage, rows in (*shared.items(), *mine.items()):
                 rows.append((work[stage], seconds[stage]))
         own.append({stage: _fit_rows(rows) for stage, rows in mine.items()})
-    return {stage: _fit_rows(rows) for stage, rows in shared.items()}, own
+    return {stage: _fit_shared(stage, rows) for stage, rows in shared.items()}, own
 
 
 def table(figures: EngineFigures) -> Iterator[str]:
@@ -262,6 +264,13 @@ def _fit(counts: Sequence[Counts], measured: Sequence[Measurement]) -> Costs:
 def _fit_rows(rows: Sequence[tuple[Counts, float]]) -> Costs:
     counts, seconds = zip(*rows, strict=True)
     return calibration.fit(counts, seconds)
+
+
+def _fit_shared(stage: str, rows: Sequence[tuple[Counts, float]]) -> Costs:
+    """As `_fit_rows`; a device that works in the host's memory may transfer in no time."""
+    if stage in TRANSFERS and max(seconds for _, seconds in rows) <= calibration.SHORTEST_S:
+        return Costs(dict.fromkeys(COUNTED[stage], 0.0), measured=len(rows))
+    return _fit_rows(rows)
 
 
 def bearable(ops: OpSet, workloads: Sequence[Workload]) -> list[Workload]:

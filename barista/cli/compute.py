@@ -57,7 +57,8 @@ def choose(args: argparse.Namespace, solver: SolverParameter | None = None) -> C
     return _OF_MODE[solver.solver_mode]
 
 
-def open_ops(args: argparse.Namespace, origin: str, solver: SolverParameter | None = None) -> OpSet:
+def open_ops(args: argparse.Namespace, origin: str, solver: SolverParameter | None = None,
+             measure: bool = True) -> OpSet:
     """Make the op set that the command line, or else the solver's mode, asks for.
 
     Parameters
@@ -65,6 +66,7 @@ def open_ops(args: argparse.Namespace, origin: str, solver: SolverParameter | No
     args : the options of `arguments.add_compute`
     origin : place in Caffe that says which device is used
     solver : its solver_mode counts where ``--backend`` is not given
+    measure : see `make_ops`
 
     Raises
     ------
@@ -74,7 +76,8 @@ def open_ops(args: argparse.Namespace, origin: str, solver: SolverParameter | No
     choice = choose(args, solver)
     try:
         ops = make_ops(choice.backend, np.float32, args.device, args.threads, bitstream=args.bitstream,
-                       schedule=args.schedule, inner_products=args.inner_products, verify=args.verify_gemm)
+                       schedule=args.schedule, inner_products=args.inner_products, verify=args.verify_gemm,
+                       measure=measure)
     except (DeviceError, MissingExtraError) as error:
         if args.backend is not None:
             raise
@@ -108,18 +111,20 @@ def _warn(args: argparse.Namespace, backend: str, solver: SolverParameter | None
     if args.verify_gemm and backend == "cpu":
         logger.warning("--verify-gemm has no effect on the backend cpu, with which the others are compared; give "
                        "--backend opencl or fpga with it")
-    if backend != "fpga":
-        for name, value in (("bitstream", args.bitstream), ("schedule", args.schedule),
-                            ("inner-products", args.inner_products)):
-            if value:
-                logger.warning("--%s has no effect on the backend %s; give --backend fpga with it", name, backend)
+    for name, value, backends in (("bitstream", args.bitstream, ["fpga"]),
+                                  ("schedule", args.schedule, ["opencl", "fpga"]),
+                                  ("inner-products", args.inner_products, ["fpga"])):
+        if value and backend not in backends:
+            logger.warning("--%s has no effect on the backend %s; give --backend %s with it", name, backend,
+                           " or ".join(backends))
 
 
-def open_net(args: argparse.Namespace, ops: OpSet) -> Net:
-    """Make the net of ``--model`` in the state that the command line gives.
+def open_net(args: argparse.Namespace, ops: OpSet, plan_memory: bool = False) -> Net:
+    """Make the net of ``--model`` in the state that the command line gives; `plan_memory` as for `Net`.
 
     Caffe: level and stages of the command line are set even where they are not given.
     """
     definition = read_net(args.model, ignore_unknown_fields=args.ignore_unknown_fields)
     definition.state.level = args.level
-    return Net(definition, Phase.Value(args.phase), ops=ops, stages=comma_list(args.stage))
+    return Net(definition, Phase.Value(args.phase), ops=ops, stages=comma_list(args.stage),
+               plan_memory=plan_memory)

@@ -16,6 +16,7 @@ from ..latency.workload import Workload
 from ..layers.convolution import Convolution, Deconvolution
 from ..net import Net
 from ..net_graph import filter_net
+from ..ops.base import OpSet
 from ..proto.caffe_pb2 import LayerParameter, NetParameter, NetState, Phase
 from .arguments import Parser, add_network, at_least, comma_list
 
@@ -47,10 +48,14 @@ def image_shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def open_planning_net(args: argparse.Namespace) -> Net:
-    """Open the network of `add_planning`'s options for its shapes: on the CPU, with parameters of zeros.
+def open_planning_net(args: argparse.Namespace, ops: OpSet | None = None) -> Net:
+    """Open the network of `add_planning`'s options for its shapes, with parameters of zeros.
 
     The lines that Caffe writes while it builds a net are left out.
+
+    Parameters
+    ----------
+    ops : what would compute it; None takes the CPU
 
     Raises
     ------
@@ -68,7 +73,7 @@ def open_planning_net(args: argparse.Namespace) -> Net:
     _require_sources(definition)
     _drop_fillers(definition)
     with _silence():
-        net = Net(definition, ops=make_ops("cpu"))
+        net = Net(definition, ops=ops or make_ops("cpu"))
     net.close()
     return net
 

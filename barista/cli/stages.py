@@ -29,7 +29,8 @@ class Stages:
         net.ops.measure()
         self._take()  # what came before does not count
 
-    def timed_ms(self, run_layers: Callable[[int, int], None], layer: int, direction: str) -> float:
+    def timed_ms(self, run_layers: Callable[[int, int], None], layer: int, direction: str,
+                 last: int) -> float:
         """Milliseconds that one pass of one layer takes, its end waited for.
 
         Parameters
@@ -37,10 +38,11 @@ class Stages:
         run_layers : the net's forward_pass or backward_pass
         layer : which one
         direction : ``forward`` or ``backward``
+        last : the last layer that runs with it, which has no row of its own
         """
         ops = self._net.ops
         start = time.perf_counter()
-        run_layers(layer, layer)
+        run_layers(layer, last)
         ops.finish()
         lapse_s = time.perf_counter() - start
         measured, queue = self._take()

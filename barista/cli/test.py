@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     """Test one network."""
     warn_ignored("test", args)
     ops = open_ops(args, "caffe.cpp:275")
-    net = open_net(args, ops)
+    net = open_net(args, ops, plan_memory=True)
     try:
         for weights in comma_list(args.weights):
             net.copy_from(weights)

@@ -10,8 +10,10 @@ from typing import Any
 from ..frontends.prototxt import read_solver
 from ..proto.caffe_pb2 import NetState
 from ..solvers import SignalHandler, Solver, get_solver
+from ..solvers.rules import make_rule
 from .arguments import Parser, UsageError, add_compute, add_ignored, add_network, comma_list, warn_ignored
 from .compute import close_ops, open_ops
+from .memory import memory_of
 from .progress import progress
 
 logger = logging.getLogger(__name__)
@@ -53,10 +55,11 @@ def run(args: argparse.Namespace) -> None:
     param = read_solver(args.solver, ignore_unknown_fields=lenient)
     ops = open_ops(args, "caffe.cpp:197", param)
     with get_solver(param, ops=ops, ignore_unknown_fields=lenient, folder=os.path.dirname(args.solver),
-                    **overrides(args)) as solver:
+                    plan_memory=True, **overrides(args)) as solver:
         if args.snapshot is not None:
             logger.info("Resuming from %s", args.snapshot, extra={"origin": "caffe.cpp:229"})
             solver.restore(args.snapshot)
+        logger.info("A batch needs %s", memory_of(solver.net, make_rule(solver.param).moments))
         logger.info("Starting Optimization", extra={"origin": "caffe.cpp:239"})
         with SignalHandler(args.sigint_effect, args.sighup_effect) as action:
             solver.action = action

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import weakref
@@ -23,8 +24,8 @@ class Feeder:
     """Gives the batches of a database in order, without end.
 
     A thread decodes and transforms up to `prefetch` batches ahead, into buffers that are
-    used again and again. It starts with the first `next_batch` and ends with `close`, with
-    the collection of the feeder, or with the interpreter.
+    used again once nobody holds their arrays any more. It starts with the first `next_batch`
+    and ends with `close`, with the collection of the feeder, or with the interpreter.
 
     Parameters
     ----------
@@ -68,7 +69,6 @@ class Feeder:
         self._dtype = dtype
         self._state = self._reader.state()
         self._worker: _Worker | None = None
-        self._current: _Batch | None = None
         self._stop: weakref.finalize[[], Feeder] | None = None
         self._closed = False
 
@@ -79,7 +79,7 @@ class Feeder:
         self.close()
 
     def next_batch(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the next data (N,C,h,w) and labels (N,); both are valid until the next call.
+        """Return the next data (N,C,h,w) and labels (N,); they do not change as long as they are held.
 
         Raises
         ------
@@ -88,21 +88,15 @@ class Feeder:
         """
         self._check_open()
         if self._worker is None:
-            # One buffer more than is read ahead: the one that the caller holds.
-            buffers = [_Batch(np.empty(self.shape, self._dtype), np.empty(self.shape[0], self._dtype))
-                       for _ in range(self._prefetch + 1)]
-            self._worker = _Worker(self._reader, buffers)
+            self._worker = _Worker(self._reader, self.shape, np.dtype(self._dtype), self._prefetch)
             self._stop = weakref.finalize(self, self._worker.stop)
-        if self._current is not None:
-            self._worker.free.put(self._current)
-            self._current = None
         result = self._worker.ready.get()
         if isinstance(result, BaseException):
             self._worker.ready.put(result)  # for every later call too: the thread has ended
             raise result
-        self._current = result
+        self._worker.room.release()
         self._state = result.state
-        return result.data, result.labels
+        return self._worker.lend(result)
 
     def state(self) -> dict[str, Any]:
         """Return where the batch after the one last handed out begins, for `restore`.
@@ -137,7 +131,7 @@ class Feeder:
     def _stop_worker(self) -> None:
         if self._stop is not None:
             self._stop()
-        self._worker = self._stop = self._current = None
+        self._worker = self._stop = None
 
     def _check_open(self) -> None:
         if self._closed:
@@ -146,11 +140,19 @@ class Feeder:
 
 @dataclass
 class _Batch:
-    """Buffers of one batch, and the reader's state after it."""
+    """The memory of one batch, data and labels in it, and the reader's state after it."""
 
+    memory: np.ndarray
     data: np.ndarray
     labels: np.ndarray
     state: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Batch:
+        """A batch of data (N,C,h,w) that is yet to be filled."""
+        images = math.prod(shape)
+        memory = np.empty(images + shape[0], dtype)
+        return cls(memory, memory[:images].reshape(shape), memory[images:])
 
 
 class _Reader:
@@ -208,30 +210,48 @@ class _Reader:
 
 
 class _Worker:
-    """The thread that fills buffers. It holds no reference to the feeder, which can so be collected."""
+    """The thread that fills buffers. It holds no reference to the feeder, which can so be collected.
 
-    def __init__(self, reader: _Reader, buffers: list[_Batch]) -> None:
-        self.free: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+    Attributes
+    ----------
+    ready : filled buffers in order, or why there are no more
+    room : one for each batch that may still be read ahead
+    """
+
+    def __init__(self, reader: _Reader, shape: tuple[int, ...], dtype: np.dtype[Any], prefetch: int) -> None:
         self.ready: queue.SimpleQueue[_Batch | BaseException] = queue.SimpleQueue()
-        for buffer in buffers:
-            self.free.put(buffer)
+        self.room = threading.Semaphore(prefetch)
+        self._free: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        self._shape, self._dtype = shape, dtype
         self._reader = reader
         self._stopping = threading.Event()
         # A daemon, because the interpreter joins other threads before it would run our finalizer.
         self._thread = threading.Thread(target=self._run, name="barista-feeder", daemon=True)
         self._thread.start()
 
+    def lend(self, batch: _Batch) -> tuple[np.ndarray, np.ndarray]:
+        """The arrays of a buffer, which comes back when neither they nor views of them are held any more."""
+        # NumPy takes what an array of another kind of memory owns for that array's: its views hold it, and not `batch`.
+        data = np.frombuffer(batch.memory.data, self._dtype)
+        weakref.finalize(data, self._free.put, batch).atexit = False
+        images = data.size - self._shape[0]
+        return data[:images].reshape(self._shape), data[images:]
+
     def stop(self) -> None:
         """End the thread and wait for it, at most for the batch that it is at."""
         self._stopping.set()
-        self.free.put(None)
+        self.room.release()
         # The collector may run this in the thread itself, which cannot wait for its own end.
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _run(self) -> None:
         try:
-            while (batch := self.free.get()) is not None and not self._stopping.is_set():
+            while self.room.acquire() and not self._stopping.is_set():
+                try:
+                    batch = self._free.get_nowait()
+                except queue.Empty:
+                    batch = _Batch.empty(self._shape, self._dtype)
                 self._reader.fill(batch)
                 self.ready.put(batch)
         except BaseException as error:

@@ -37,6 +37,31 @@ def images_a_product(geometry: ConvolutionGeometry, word_bytes: int = 4) -> int:
     return max(1, -(-g.batch // max(1, products)))
 
 
+def side_by_side(geometry: ConvolutionGeometry, pass_: Pass, images: int, images_last: bool) -> int:
+    """Lanes of the columns of `images` images, cut into tiles, that lie side by side in the framed input.
+
+    These are positions, or for grad_weight, where channels are innermost, weights.
+    """
+    g = geometry
+    if pass_ is Pass.GRAD_WEIGHT:
+        return g.in_channels // g.group * (g.kernel[-1] if g.dilation[-1] == g.group == 1 else 1)
+    return (g.output[-1] if g.stride[-1] == 1 else 1) * (images if images_last else 1)
+
+
+def straight(geometry: ConvolutionGeometry, pass_: Pass, images: int, size: int, fixed: bool) -> bool:
+    """Whether columns are cut into an array's tiles straight from the framed input, never a matrix themselves.
+
+    Parameters
+    ----------
+    images : of a product; the first one's where the last product has fewer
+    size : positions of a tile
+    fixed : in fixed point the scale of all columns must be known first
+    """
+    if fixed or geometry.is_pointwise or pass_ is Pass.GRAD_INPUT:
+        return False
+    return pass_ is Pass.GRAD_WEIGHT or side_by_side(geometry, pass_, images, images >= IMAGES_INNERMOST) >= size
+
+
 def batched_gemm(geometry: ConvolutionGeometry, pass_: Pass, images: int) -> GemmShape:
     """The product of one group over `images` images."""
     one = geometry.gemm(pass_)

@@ -7,7 +7,9 @@ next and untiles the one before, where the array leaves the host's cores free fo
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,7 +22,7 @@ import numpy.typing as npt
 from ..errors import DeviceError, ShapeError, out_of_memory
 from ..precision.formats import NumberFormat, quantise_product
 from .shapes import GemmShape
-from .tiles import TileSizes, Workspace, tile_lanes, untile_c
+from .tiles import Lanes, Matrix, TileSizes, Workspace, untile_c
 
 Array = npt.NDArray[Any]
 
@@ -33,9 +35,9 @@ OVERLAPPED_BLOCKS = 4
 # 0.3 ms of an array of 100 GMAC/s.
 SMALLEST_BLOCK_MACS = 1 << 25
 
-# Words of tiles from which on two threads share the tiling (measured: below, starting one costs what it gains; results
+# Words of tiles from which on two threads share the tiling (measured: below, waking one costs what it gains; results
 # of common products are too small for it).
-SHARED_WORDS = 1 << 22
+SHARED_WORDS = 1 << 19
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +54,13 @@ class StageTimes:
     untiling: float = 0.0
 
     def __add__(self, other: StageTimes) -> StageTimes:
-        return StageTimes(*(mine + theirs for mine, theirs in
-                            zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+        return StageTimes(self.tiling + other.tiling, self.write + other.write, self.kernel + other.kernel,
+                          self.read + other.read, self.untiling + other.untiling)
 
     @property
     def total(self) -> float:
         """Sum of all stages, in seconds."""
-        return float(sum(dataclasses.astuple(self)))
+        return self.tiling + self.write + self.kernel + self.read + self.untiling
 
 
 class TileArray(Protocol):
@@ -167,13 +169,19 @@ class BlockedGemm:
         self.limits = self.counts[:2]
 
     @property
-    def workspace_bytes(self) -> int:
-        """Bytes of tiles that one call needs on the host, where nothing has to be cut."""
-        (nr, nc, steps), tiles = self.counts, self.array.tiles
-        operands = (nr * tiles.tr + nc * tiles.tc) * steps * tiles.tp * self.array.format.storage_dtype.itemsize
-        return operands + nr * tiles.tr * nc * tiles.tc * self.array.format.accumulator_dtype.itemsize
+    def tile_bytes(self) -> dict[str, int]:
+        """Bytes of the tiles of A, B and C that one call needs on the host, where nothing has to be cut."""
+        (nr, nc, steps), tiles, fmt = self.counts, self.array.tiles, self.array.format
+        depth_bytes = steps * tiles.tp * fmt.storage_dtype.itemsize
+        return {"a": nr * tiles.tr * depth_bytes, "b": nc * tiles.tc * depth_bytes,
+                "c": nr * tiles.tr * nc * tiles.tc * fmt.accumulator_dtype.itemsize}
 
-    def run(self, a: Array, b: Array, c: Array, alpha: float = 1.0, beta: float = 0.0) -> StageTimes:
+    @property
+    def workspace_bytes(self) -> int:
+        """All of these."""
+        return sum(self.tile_bytes.values())
+
+    def run(self, a: Array, b: Array | Lanes, c: Array, alpha: float = 1.0, beta: float = 0.0) -> StageTimes:
         """Compute one product.
 
         In fixed point each operand gets one scale, and C is exact but for the rounding of A and B and of the
@@ -181,7 +189,8 @@ class BlockedGemm:
 
         Parameters
         ----------
-        a, b : op(A) and op(B) as the engine was told, any strides, floats
+        a, b : A and B as the engine was told, any strides, floats; in floating point B may also be the columns of
+            op(B) that lay themselves out
         c : (M, N), any strides, floats; shares no memory with `a` and `b`
         beta : 0 overwrites C whatever it held; alpha = 0 likewise does not read A and B
 
@@ -195,45 +204,53 @@ class BlockedGemm:
         DeviceError : the array failed, or has too little memory for a single tile of C
         DataError : fixed point was given NaN or infinity
         """
-        a, b = self._views(a, b, c)
+        self._check(a, b, c)
         if c.size == 0:
             return StageTimes()
         if self.shape.k == 0 or alpha == 0:
             c[...] = 0 if beta == 0 else c * beta
             return StageTimes()
-        times = _Call(self, a, b, c, float(alpha), float(beta)).run()
+        rows = a.T if self.trans_a else a
+        columns = b if not isinstance(b, np.ndarray) else b if self.trans_b else b.T
+        times = _Call(self, rows, columns, c, float(alpha), float(beta)).run()
         self.times += times
         return times
 
-    def _views(self, a: Array, b: Array, c: Array) -> tuple[Array, Array]:
-        """op(A) and op(B), or the error."""
+    def _check(self, a: Array, b: Array | Lanes, c: Array) -> None:
+        """Raise the error where an operand does not fit."""
         shape = self.shape
+        transposed = self.trans_b or not isinstance(b, np.ndarray)
         wanted = {"A": (shape.k, shape.m) if self.trans_a else (shape.m, shape.k),
-                  "B": (shape.n, shape.k) if self.trans_b else (shape.k, shape.n), "C": (shape.m, shape.n)}
+                  "B": (shape.n, shape.k) if transposed else (shape.k, shape.n), "C": (shape.m, shape.n)}
         for (name, expected), given in zip(wanted.items(), (a, b, c), strict=True):
             if given.shape != expected:
                 raise ShapeError(f"GEMM M={shape.m} N={shape.n} K={shape.k} on {self.array.name}: {name} has shape "
                                  f"{given.shape}, expected {expected}; transpose it or make an engine of its shape")
-        return a.T if self.trans_a else a, b.T if self.trans_b else b
+        if self.array.format.is_fixed and not isinstance(b, np.ndarray):
+            raise ShapeError(f"GEMM M={shape.m} N={shape.n} K={shape.k} on {self.array.name}: {self.array.format.name} "
+                             "scales B by its largest number, so B must be a matrix; unroll it")
 
 
-# Strips of an operand: its lanes (rows of op(A), columns of op(B)), their tiles, and lanes a strip.
-_Strips = tuple[Array, Array, int]
+# Strips of an operand to be laid out: its lanes, the first strip, the tiles of this one and the next.
+_Strips = tuple[Lanes, int, Array]
 
 
 class _Call:
     """One product on its way: which tiles are laid out, which block computes."""
 
-    def __init__(self, engine: BlockedGemm, a: Array, b: Array, c: Array, alpha: float, beta: float) -> None:
+    def __init__(self, engine: BlockedGemm, rows: Array, columns: Array | Lanes, c: Array, alpha: float,
+                 beta: float) -> None:
         self._engine, self._array = engine, engine.array
         nr, nc, self._steps = engine.counts
         self._c, self._alpha, self._beta = c, alpha, beta
         self._tiling = self._untiling = 0.0
         start = time.perf_counter()
-        if self._array.format.is_fixed:
-            a, a_exponent, b, b_exponent = quantise_product(a, b, self._array.format, engine.rng)
+        if self._array.format.is_fixed and isinstance(columns, np.ndarray):
+            rows, a_exponent, turned, b_exponent = quantise_product(rows, columns.T, self._array.format, engine.rng)
+            columns = turned.T
             self._alpha = float(np.ldexp(alpha, -(a_exponent + b_exponent)))
-        self._a, self._b = a, b
+        self._a: Lanes = Matrix(rows)
+        self._b: Lanes = Matrix(columns) if isinstance(columns, np.ndarray) else columns
         tiles, dtype = self._array.tiles, self._array.format.storage_dtype
         self._a_tiles = engine.workspace.take("a", tiles.a_shape(nr, self._steps), dtype)
         self._b_tiles = engine.workspace.take("b", tiles.b_shape(nc, self._steps), dtype)
@@ -320,13 +337,12 @@ class _Call:
     def _tile(self, block: _Block) -> None:
         """Lay out those tiles of A and B that no block before this one needed."""
         start = time.perf_counter()
-        tr, tc = self._array.tiles.tr, self._array.tiles.tc
         rows, columns = slice(block.r0, block.r1), slice(block.c0, block.c1)
         work: list[_Strips] = []
         if not self._a_ready[rows].all():
-            work.append((self._a[block.r0 * tr:block.r1 * tr], self._a_tiles[rows], tr))
+            work.append((self._a, block.r0, self._a_tiles[rows]))
         if not self._b_ready[columns].all():
-            work.append((self._b[:, block.c0 * tc:block.c1 * tc].T, self._b_tiles[columns], tc))
+            work.append((self._b, block.c0, self._b_tiles[columns]))
         self._a_ready[rows] = self._b_ready[columns] = True
         _lay_out(work)
         self._tiling += time.perf_counter() - start
@@ -341,21 +357,33 @@ class _Call:
 def _lay_out(work: Sequence[_Strips]) -> None:
     """Lay out all strips; where they are many, two threads take half of each operand's."""
     def part(second: bool) -> None:
-        for lanes, tiles, size in work:
+        for lanes, first, tiles in work:
             half = len(tiles) // 2
             if second:
-                tile_lanes(lanes[half * size:], tiles[half:])
+                lanes.lay_out(first + half, tiles[half:])
             elif half:
-                tile_lanes(lanes[:half * size], tiles[:half])
+                lanes.lay_out(first, tiles[:half])
 
-    if sum(tiles.size for _, tiles, _ in work) < SHARED_WORDS:
-        for lanes, tiles, _ in work:
-            tile_lanes(lanes, tiles)
+    if sum(tiles.size for _, _, tiles in work) < SHARED_WORDS:
+        for lanes, first, tiles in work:
+            lanes.lay_out(first, tiles)
         return
-    with ThreadPoolExecutor(1, "barista-tiles") as pool:
-        other = pool.submit(part, False)
+    other = _helper().submit(part, False)
+    try:
         part(True)
+    finally:
         other.result()
+
+
+@functools.cache
+def _second_thread(process: int) -> ThreadPoolExecutor:
+    """A thread of this process: threads do not survive a fork."""
+    return ThreadPoolExecutor(1, f"barista-tiles-{process}")
+
+
+def _helper() -> ThreadPoolExecutor:
+    """The thread that lays out half of the tiles; it stays, since starting one takes as long as some tiles."""
+    return _second_thread(os.getpid())
 
 
 def _at_once(work: Callable[..., StageTimes], *arguments: Any) -> Future[StageTimes]:

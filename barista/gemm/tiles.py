@@ -12,7 +12,7 @@ The last tiles of each dimension are padded with zeros, which add nothing to a p
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +117,52 @@ class Workspace:
         if buffer is None or buffer.nbytes < size:
             buffer = self._buffers[name] = aligned_empty((size,), np.uint8)
         return buffer[:size].view(wanted).reshape(shape)
+
+
+class Lanes(Protocol):
+    """An operand of a product that lays out its own tiles.
+
+    Attributes
+    ----------
+    shape : lanes (rows of op(A), or columns of op(B)), and their length K
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(lanes, K)"""
+        ...
+
+    def lay_out(self, first: int, tiles: Array) -> None:
+        """Overwrite `tiles` with strips, as `tile_lanes` lays them out.
+
+        Parameters
+        ----------
+        first : the strip that is laid out first
+        tiles : [strips][np][Tp][lanes a strip], C order; lanes and K end in zeros
+        """
+        ...
+
+
+class Matrix:
+    """An operand that lies in memory.
+
+    Parameters
+    ----------
+    lanes : the rows of A(M, K), or the columns of B(K, N) as its transpose (N, K); any strides
+    """
+
+    def __init__(self, lanes: Array) -> None:
+        self._lanes = lanes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(lanes, K)"""
+        return self._lanes.shape
+
+    def lay_out(self, first: int, tiles: Array) -> None:
+        """See `Lanes.lay_out`."""
+        size = tiles.shape[-1]
+        tile_lanes(self._lanes[first * size:(first + len(tiles)) * size], tiles)
 
 
 def tile_lanes(lanes: Array, out: Array) -> None:

@@ -29,7 +29,7 @@ from .engine_work import Counts
 
 Vector = npt.NDArray[np.float64]
 
-FORMAT = 1
+FORMAT = 2
 # Rounds of weighing, and the relative error below which no measurement gains more weight.
 ROUNDS = 20
 SMALL_ERROR = 0.02

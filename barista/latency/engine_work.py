@@ -8,8 +8,9 @@ runs : words side by side that one step of a copy moves
 turned : words of a copy whose source and target run along different axes
 far : words of buffers that a core's second cache does not hold
 added : words that are added to others, or folded
-edges : short rows of tiles at the edge of a matrix
+edges : short rows of tiles, at the edge of a matrix or where lanes do not lie side by side
 aside : words that are copied aside first, since their addresses collide in a core's first cache
+gathered : words that go straight from the framed input into tiles
 jumps : words of tiles whose rows lie so far apart that each is another page
 quantised : words brought into fixed point
 tile_products, tiles : of the busiest unit of the device: Tr x Tp by Tp x Tc, and tiles of C
@@ -20,7 +21,16 @@ from __future__ import annotations
 
 import math
 
-from ..gemm.batching import IMAGES_INNERMOST, batched_gemm, chunk_of, collide, images_a_product, turned
+from ..gemm.batching import (
+    IMAGES_INNERMOST,
+    batched_gemm,
+    chunk_of,
+    collide,
+    images_a_product,
+    side_by_side,
+    straight,
+    turned,
+)
 from ..gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from ..gemm.tiles import ALIAS_BYTES, TileSizes
 from ..precision.formats import NumberFormat
@@ -32,7 +42,7 @@ FPGA_STAGES = ("im2col", "tiling", "write", "kernel", "read", "untiling", "overh
 # What may be counted in each stage, in the order in which reports show it.
 COUNTED = {
     "im2col": ("calls", "words", "runs", "turned", "aside", "added"),
-    "tiling": ("calls", "words", "turned", "edges", "aside", "far", "quantised"),
+    "tiling": ("calls", "words", "turned", "edges", "aside", "gathered", "far", "quantised"),
     "write": ("transfers", "bytes"),
     "kernel": ("launches", "tile_products", "tiles", "streamed"),
     "read": ("transfers", "bytes"),
@@ -71,18 +81,23 @@ def fpga_work(geometry: ConvolutionGeometry, pass_: Pass, tiles: TileSizes, fmt:
     work["overhead"]["passes"] = 1
     images = images_a_product(geometry, WORD_BYTES)
     full, rest = divmod(geometry.batch, images)
+    images_last = images >= IMAGES_INNERMOST
+    direct = straight(geometry, pass_, images, tiles.tc, fmt.is_fixed)
+    if direct and pass_ is Pass.GRAD_WEIGHT:
+        add(work["im2col"], {"calls": 1, "added": math.prod(geometry.w_shape)})  # back into the order of the weights
     for some, chunks in ((images, full), (rest, 1 if rest else 0)):
         if not chunks:
             continue
-        add(work["im2col"], _im2col(geometry, pass_, some, images >= IMAGES_INNERMOST), chunks)
-        product = _product(batched_gemm(geometry, pass_, some), pass_, tiles, fmt, units)
+        add(work["im2col"], _im2col(geometry, pass_, some, images_last, direct), chunks)
+        run = side_by_side(geometry, pass_, some, images_last) if direct else 0
+        product = _product(batched_gemm(geometry, pass_, some), pass_, tiles, fmt, units, run)
         for stage, counts in product.items():
             add(work[stage], counts, chunks * geometry.group)
     return work
 
 
-def _im2col(g: ConvolutionGeometry, pass_: Pass, images: int, images_last: bool) -> Counts:
-    """Host work around the products of one chunk of images."""
+def _im2col(g: ConvolutionGeometry, pass_: Pass, images: int, images_last: bool, direct: bool = False) -> Counts:
+    """Host work around the products of one chunk of images; `direct` where columns go straight into tiles."""
     work = dict.fromkeys(COUNTED["im2col"], 0.0)
     positions = images * g.pixels
     size, width = math.prod(g.input), g.input[-1]
@@ -107,6 +122,12 @@ def _im2col(g: ConvolutionGeometry, pass_: Pass, images: int, images_last: bool)
         if images > 1:
             copy(channels, g.pixels, g.pixels)
 
+    if direct and pass_ is Pass.GRAD_WEIGHT:
+        words = g.in_channels * size * images  # channels innermost; the gradient's images one behind the other
+        images_last = False
+        gather(g.out_channels)
+        add(work, {"calls": 1, "turned": words, "runs": words / g.in_channels})
+        return work
     unrolled = g.in_channels * math.prod(g.kernel) * positions
     # Positions that lie side by side in the framed input.
     run = (images if images_last else 1) * (g.output[-1] if g.stride[-1] == 1 else 1)
@@ -115,7 +136,8 @@ def _im2col(g: ConvolutionGeometry, pass_: Pass, images: int, images_last: bool)
             gather(g.in_channels)
         else:
             copy(g.in_channels, size, width)
-            add(work, {"calls": 1, "words": unrolled, "runs": unrolled / run})
+            if not direct:
+                add(work, {"calls": 1, "words": unrolled, "runs": unrolled / run})
     if pass_ is Pass.FORWARD:
         add(work, {"calls": 1, "added": g.out_channels * positions})  # the bias, where the product lies
         place(g.out_channels, g.pixels, g.pixels)
@@ -131,16 +153,24 @@ def _im2col(g: ConvolutionGeometry, pass_: Pass, images: int, images_last: bool)
     return work
 
 
-def _product(shape: GemmShape, pass_: Pass, tiles: TileSizes, fmt: NumberFormat, units: int) -> dict[str, Counts]:
-    """One product of the engine, `gemm.engine.BlockedGemm`, where nothing has to be cut."""
+def _product(shape: GemmShape, pass_: Pass, tiles: TileSizes, fmt: NumberFormat, units: int,
+             run: int) -> dict[str, Counts]:
+    """One product of the engine, `gemm.engine.BlockedGemm`, where nothing has to be cut.
+
+    `run` is how many columns of B lie side by side in the framed input that they come from, 0 where B is a matrix.
+    """
     nr, nc, np_ = tiles.counts(shape)
     k = np_ * tiles.tp
     a, b, c = nr * tiles.tr * k, nc * tiles.tc * k, nr * tiles.tr * nc * tiles.tc
     storage, sums = fmt.storage_dtype.itemsize, fmt.accumulator_dtype.itemsize
     tiling = dict.fromkeys(COUNTED["tiling"], 0.0)
     # Operands that are tiled as they lie have runs; those of which rows become columns are turned.
-    for length, size, lies, stride in ((shape.m, tiles.tr, pass_ is Pass.GRAD_INPUT, shape.k),
-                                       (shape.n, tiles.tc, pass_ is not Pass.GRAD_WEIGHT, shape.k)):
+    matrices = [(shape.m, tiles.tr, pass_ is Pass.GRAD_INPUT, shape.k)]
+    if run:
+        add(tiling, _gathered(shape, tiles, run, CACHE_BYTES // storage))
+    else:
+        matrices.append((shape.n, tiles.tc, pass_ is not Pass.GRAD_WEIGHT, shape.k))
+    for length, size, lies, stride in matrices:
         strips = -(-length // size)
         words = strips * size * k
         turned = length // size * size * shape.k
@@ -166,6 +196,18 @@ def _product(shape: GemmShape, pass_: Pass, tiles: TileSizes, fmt: NumberFormat,
                      "added": results if pass_ is Pass.GRAD_WEIGHT or fmt.is_fixed else 0},
         "overhead": {"products": 1, "bytes": (a + b) * storage + c * sums},
     }
+
+
+def _gathered(shape: GemmShape, tiles: TileSizes, run: int, near: int) -> Counts:
+    """Tiles of B out of a framed input, of whose columns `run` lie side by side; a cache holds `near` words."""
+    size, k = tiles.tc, -(-shape.k // tiles.tp) * tiles.tp
+    strips, runs = -(-shape.n // size), -(-shape.n // run)
+    words, gathered = strips * size * k, shape.n * shape.k
+    # Ends of runs within a strip, which is copied in pieces then.
+    cuts = runs - 1 - (runs - 1) // (size // math.gcd(run, size))
+    pieces = cuts + min(cuts, strips)
+    return {"calls": pieces + (runs if run % size else 1), "words": words - gathered, "gathered": gathered,
+            "edges": (pieces + (shape.n % size > 0)) * shape.k, "far": words if words > near else 0}
 
 
 # ---- the processor ------------------------------------------------------------------------------------------

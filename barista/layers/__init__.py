@@ -13,9 +13,9 @@ from . import (
     scale,
     structure,
 )
-from .base import Layer, check_counts, layer_types, make_layer
+from .base import NAMELESS, Layer, check_counts, layer_types, make_layer, rectified_before
 
 __all__ = [
-    "Layer", "activation", "check_counts", "convolution", "dropout", "eltwise", "inner_product", "input",
-    "layer_types", "loss", "make_layer", "norm", "pooling", "scale", "structure",
+    "NAMELESS", "Layer", "activation", "check_counts", "convolution", "dropout", "eltwise", "inner_product", "input",
+    "layer_types", "loss", "make_layer", "norm", "pooling", "rectified_before", "scale", "structure",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -41,6 +42,10 @@ class ElementwiseLayer(Layer):
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         self._forward.run({"x": bottom[0].value, "y": top[0].value}, **self._scalars)
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        names = set(re.findall(r"\w+", self.programs()[1]))
+        return "x" in names, "y" in names
+
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         if propagate_down[0]:
             self._backward.run({"x": bottom[0].value, "y": top[0].value, "dy": top[0].grad, "dx": bottom[0].grad},
@@ -59,6 +64,10 @@ class ReLU(ElementwiseLayer):
         if self._scalars:
             return "y = max(x, 0) + slope * min(x, 0)", "dx = where(x > 0, dy, slope * dy)"
         return "y = max(x, 0)", "dx = where(x > 0, dy, 0)"
+
+    @property
+    def rectifies(self) -> bool:
+        return not self._scalars
 
 
 @register("ELU")
@@ -109,7 +118,7 @@ class PReLU(Layer):
             raise self.error(f"has {self.blobs[0].count} slopes but the bottom {shape} has {shape[1]} channels")
         self._saved = None
         if bottom[0] is top[0]:
-            self._saved = self.scratch(shape)
+            self._saved = self.scratch("saved", shape)
             self._copy = self.ops.elementwise("y = x", ("x", "y"), bottom[0].count)
         top[0].reshape(*shape)
         geometry = AxisGeometry(1, 1, bottom[0].count) if self._shared else AxisGeometry.of(shape, 1)
@@ -119,6 +128,9 @@ class PReLU(Layer):
         if self._saved is not None:
             self._copy.run({"x": bottom[0].value, "y": self._saved})
         self._prelu.forward(bottom[0].value, self.blobs[0].value, top[0].value)
+
+    def backward_needs(self) -> tuple[bool, bool]:
+        return self._saved is None, False
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         x = self._saved if self._saved is not None else bottom[0].value

@@ -16,12 +16,22 @@ from __future__ import annotations
 import builtins
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NoReturn, TypeVar
 
 import numpy as np
 
 from ..blob import HOST, Blob, Tensor
-from ..errors import NetError, ShapeError, UnsupportedError, nearest
+from ..errors import (
+    BaristaError,
+    BitstreamError,
+    DataError,
+    DeviceError,
+    NetError,
+    ScheduleError,
+    ShapeError,
+    UnsupportedError,
+    nearest,
+)
 from ..fillers import fill
 from ..gemm.shapes import Pass
 from ..ops.base import OpSet
@@ -30,6 +40,10 @@ from ..proto.caffe_pb2 import FillerParameter, LayerParameter
 
 Bottoms = Sequence[Blob]
 Tops = Sequence[Blob]
+
+
+# Errors of op sets and feeders, which do not know for which layer they work.
+NAMELESS = (ShapeError, DataError, DeviceError, BitstreamError, ScheduleError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +84,13 @@ class Layer:
     tops: ClassVar[Count] = exactly(1)
     equal_bottoms_and_tops: ClassVar[bool] = False
     is_loss: ClassVar[bool] = False
+    # Whether the tops' values, or gradients, lie on the memory of the bottom's.
+    shares_value: ClassVar[bool] = False
+    shares_grad: ClassVar[bool] = False
+    # Whether the forward pass writes the gradient of bottom 0.
+    early_grad: ClassVar[bool] = False
+    # Whether it has `forward_rectified`.
+    can_rectify: ClassVar[bool] = False
 
     def __init__(self, param: LayerParameter, ops: OpSet, phase: int, rng: np.random.Generator) -> None:
         self.param = param
@@ -80,6 +101,7 @@ class Layer:
         self.blobs: list[Blob] = []
         self.param_propagate_down: list[bool] = []
         self.loss_weights: list[float] = []
+        self._scratch: dict[str, Tensor] = {}
 
     # ---- life cycle -------------------------------------------------------------------------
 
@@ -93,6 +115,22 @@ class Layer:
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         """Compute the tops' values."""
         raise NotImplementedError
+
+    def forward_rectified(self, bottom: Bottoms, top: Tops) -> None:
+        """Compute what `forward` and a ReLU on its tops do; only where `can_rectify`."""
+        raise NotImplementedError
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether its forward pass is max(x, 0) and nothing else."""
+        return False
+
+    def backward_needs(self) -> tuple[bool, bool]:
+        """Whether the backward pass reads the values of the bottoms, and those of the tops.
+
+        A net that plans its memory gives the place of values that nobody needs any more to others.
+        """
+        return True, True
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         """Overwrite the gradients of the bottoms asked for and add to those of the parameters."""
@@ -114,8 +152,20 @@ class Layer:
         """
         return frozenset()
 
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory of the tensors of its own, parameters apart."""
+        return sum(tensor.memory.nbytes for tensor in self._scratch.values())
+
     def close(self) -> None:
         """Release threads and files; the layer is not used again."""
+
+    def fail(self, error: BaristaError) -> NoReturn:
+        """Raise an error from below, where no names are known, with this layer's name."""
+        who = f"{self.name} ({self.type}): "
+        if str(error).startswith(who):
+            raise error
+        raise builtins.type(error)(f"{who}{error}") from error
 
     # ---- help for subclasses ----------------------------------------------------------------
 
@@ -142,9 +192,10 @@ class Layer:
         self.param_propagate_down.append(True)
         return blob
 
-    def scratch(self, shape: Sequence[int]) -> Tensor:
-        """A tensor of the layer's own, in the op set's dtype."""
-        return Tensor(tuple(shape), self.ops.dtype)
+    def scratch(self, name: str, shape: Sequence[int]) -> Tensor:
+        """Make a tensor of the layer's own, in the op set's dtype, in place of the one that had this name."""
+        tensor = self._scratch[name] = Tensor(tuple(shape), self.ops.dtype)
+        return tensor
 
     def axis(self, bottom: Blob, index: int) -> int:
         """Canonical axis of `bottom` for a possibly negative `index`."""
@@ -152,6 +203,12 @@ class Layer:
             return bottom.axis(index)
         except ShapeError as error:
             raise self.error(str(error)) from None
+
+
+def rectified_before(before: Layer, layer: Layer) -> bool:
+    """Whether a layer is a ReLU, in place on the one top of the layer before it, which can compute it on its way."""
+    return (before.can_rectify and layer.rectifies and len(before.param.top) == 1
+            and before.param.top == layer.param.bottom == layer.param.top)
 
 
 # Caffe's own types that this version does not have.

@@ -104,6 +104,9 @@ class _BaseConvolution(Layer):
             run.add(grad_input)
         return frozenset(run)
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        return self.param_propagate_down[0], False
+
     def _geometry(self, batch: int, spatial: Shape) -> ConvolutionGeometry:
         raise NotImplementedError
 
@@ -125,6 +128,7 @@ class Convolution(_BaseConvolution):
     """y(N, D, *O) = x(N, C, *I) * w(D, C/group, *k) + b(D)."""
 
     transposed = False
+    can_rectify = True
     passes_of_layer = (Pass.FORWARD, Pass.GRAD_INPUT)
 
     def _geometry(self, batch: int, spatial: Shape) -> ConvolutionGeometry:
@@ -134,9 +138,15 @@ class Convolution(_BaseConvolution):
         return geometry
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
+        self._run_forward(bottom, top, rectify=False)
+
+    def forward_rectified(self, bottom: Bottoms, top: Tops) -> None:
+        self._run_forward(bottom, top, rectify=True)
+
+    def _run_forward(self, bottom: Bottoms, top: Tops, rectify: bool) -> None:
         bias = self.bias.value if self.bias is not None else None
         for x, y in zip(bottom, top, strict=True):
-            self._convolution.forward(x.value, self.weight.value, bias, y.value)
+            self._convolution.forward(x.value, self.weight.value, bias, y.value, rectify)
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         for x, y, wanted in zip(bottom, top, propagate_down, strict=True):

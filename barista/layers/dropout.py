@@ -34,6 +34,9 @@ class Dropout(Layer):
         elif bottom[0] is not top[0]:
             self._copy.run({"x": bottom[0].value, "y": top[0].value})
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        return False, False
+
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         if not propagate_down[0]:
             return

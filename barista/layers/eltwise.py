@@ -42,6 +42,10 @@ class Eltwise(Layer):
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         self._combine.forward([blob.value for blob in bottom], top[0].value)
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        needed = self.param.eltwise_param.operation != EltwiseParameter.SUM
+        return needed, needed
+
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         values = [blob.value for blob in bottom]
         for index, (blob, wanted) in enumerate(zip(bottom, propagate_down, strict=True)):

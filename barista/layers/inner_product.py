@@ -54,9 +54,11 @@ class InnerProduct(Layer):
         return product
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
-        self._forward.run(bottom[0].value, self.weight.value, top[0].value)
-        if self.bias is not None:
-            self._bias.add(top[0].value, self.bias.value, top[0].value)
+        self._forward.run(bottom[0].value, self.weight.value, top[0].value,
+                          bias=None if self.bias is None else self.bias.value)
+
+    def backward_needs(self) -> tuple[bool, bool]:
+        return self.param_propagate_down[0], False
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         x, dy = bottom[0].value, top[0].grad

@@ -23,6 +23,9 @@ class Softmax(Layer):
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         self._softmax.forward(bottom[0].value, top[0].value)
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        return False, True
+
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         if propagate_down[0]:
             self._softmax.backward(top[0].value, top[0].grad, bottom[0].grad)
@@ -93,7 +96,7 @@ class SoftmaxWithLoss(_LossLayer):
         geometry = AxisGeometry.of(bottom[0].shape, axis)
         self.check_target(bottom, geometry.outer * geometry.inner, "one label for each prediction")
         self._softmax = self.ops.softmax(geometry)
-        self._probabilities = Blob(bottom[0].shape, self.ops.dtype)
+        self._probabilities = self.scratch("probabilities", bottom[0].shape)
         return self.ops.softmax_loss(geometry, self.rule())
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
@@ -102,13 +105,13 @@ class SoftmaxWithLoss(_LossLayer):
             top[1].reshape(*bottom[0].shape)
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
-        self._softmax.forward(bottom[0].value, self._probabilities.value)
-        self._loss.forward(self._probabilities.value, bottom[1].value, top[0].value)
+        self._softmax.forward(bottom[0].value, self._probabilities)
+        self._loss.forward(self._probabilities, bottom[1].value, top[0].value)
         if len(top) > 1:
-            top[1].value.share(self._probabilities.value)
+            top[1].value.share(self._probabilities)
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
-        super().backward(top, propagate_down, [Blob.of(self._probabilities.value, bottom[0].grad), bottom[1]])
+        super().backward(top, propagate_down, [Blob.of(self._probabilities, bottom[0].grad), bottom[1]])
 
 
 @register("EuclideanLoss")
@@ -158,6 +161,8 @@ class HingeLoss(_LossLayer):
 
     Caffe: the forward pass leaves the margins max(0, 1 -+ x) in the diff of the scores.
     """
+
+    early_grad = True
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
         shape = bottom[0].shape

@@ -38,9 +38,12 @@ class LRN(Layer):
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         self._lrn.forward(bottom[0].value, top[0].value)
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        return True, False
+
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         if propagate_down[0]:
-            self._lrn.backward(bottom[0].value, top[0].value, top[0].grad, bottom[0].grad)
+            self._lrn.backward(bottom[0].value, top[0].grad, bottom[0].grad)
 
 
 @register("BatchNorm")
@@ -74,29 +77,36 @@ class BatchNorm(Layer):
             raise self.error(f"has statistics of {self._channels} channels; the bottom {shape} has {shape[1]}")
         top[0].reshape(*shape)
         geometry = AxisGeometry(1, 1, shape[0]) if len(shape) == 1 else AxisGeometry.of(shape, 1)
-        self._norm = self.ops.batch_norm(geometry, self.param.batch_norm_param.eps)
-        self._mean = self.scratch((self._channels,))
-        self._variance = self.scratch((self._channels,))
+        self._in_place = bottom[0] is top[0]
+        self._norm = self.ops.batch_norm(geometry, self.param.batch_norm_param.eps,
+                                         self._in_place and not self._global)
+        self._mean = self.scratch("mean", (self._channels,))
+        self._variance = self.scratch("variance", (self._channels,))
         elements = geometry.outer * geometry.inner
         # Caffe: what is stored is the unbiased variance; what normalises the batch is the biased one.
         self._unbias = elements / (elements - 1) if elements > 1 else 1.0
-        self._accumulate = self.ops.elementwise("s = weight * v + fraction * s", ("s", "v"), self._channels)
-        self._count = self.ops.elementwise("s = fraction * s + 1", ("s",), 1)
-        self._scale = self.ops.elementwise("v = factor * s", ("s", "v"), self._channels)
+        self._accumulate = self.ops.elementwise("sum_m = m + fraction * sum_m\nsum_v = unbias * v + fraction * sum_v",
+                                                ("sum_m", "sum_v", "m", "v"), self._channels)
+        self._divide = self.ops.elementwise("m = factor * sum_m\nv = factor * sum_v", ("sum_m", "sum_v", "m", "v"),
+                                            self._channels)
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
-        x, y, mean, variance = bottom[0].value, top[0].value, self._mean, self._variance
+        x, y = bottom[0].value, top[0].value
+        statistics = {"sum_m": self.blobs[0].value, "sum_v": self.blobs[1].value, "m": self._mean, "v": self._variance}
         if self._global:
             total = float(self.blobs[2].value.read(HOST)[0])
-            factor = 1 / total if total else 0.0
-            self._scale.run({"s": self.blobs[0].value, "v": mean}, factor=factor)
-            self._scale.run({"s": self.blobs[1].value, "v": variance}, factor=factor)
-            self._norm.forward_test(x, mean, variance, y)
+            self._divide.run(statistics, factor=1 / total if total else 0.0)
+            self._norm.forward_test(x, self._mean, self._variance, y)
             return
-        self._norm.forward_train(x, mean, variance, y)
-        self._count.run({"s": self.blobs[2].value}, fraction=self._fraction)
-        self._accumulate.run({"s": self.blobs[0].value, "v": mean}, weight=1.0, fraction=self._fraction)
-        self._accumulate.run({"s": self.blobs[1].value, "v": variance}, weight=self._unbias, fraction=self._fraction)
+        self._norm.forward_train(x, self._mean, self._variance, y)
+        self._accumulate.run(statistics, fraction=self._fraction, unbias=self._unbias)
+        # One number that is read on the host: there it stays.
+        count = self.blobs[2].value.update(HOST)
+        count[...] = self._fraction * count + 1
+
+    def backward_needs(self) -> tuple[bool, bool]:
+        # In place the primitive keeps what it overwrites.
+        return not self._global and not self._in_place, False
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         # Caffe: does not look at propagate_down.

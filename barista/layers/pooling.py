@@ -93,6 +93,9 @@ class Pooling(Layer):
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         self._pooling.forward(bottom[0].value, top[0].value, top[1].value if len(top) > 1 else None)
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        return False, False
+
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         if propagate_down[0]:
             self._pooling.backward(top[0].grad, bottom[0].grad)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..blob import Blob, Tensor
+from ..blob import Blob
 from ..errors import NetError
 from ..ops.base import AxisGeometry
 from ..proto.caffe_pb2 import BiasParameter, FillerParameter, ScaleParameter
@@ -58,10 +58,14 @@ class Bias(_BroadcastLayer):
         operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
         self._broadcast.add(bottom[0].value, operand.value, top[0].value)
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        return False, False
+
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         if len(bottom) > 1:
             if propagate_down[1]:
-                self._broadcast.sum(top[0].grad, bottom[1].grad, accumulate=False)
+                bottom[1].grad.clear()  # what a bottom had is overwritten
+                self._broadcast.sum(top[0].grad, bottom[1].grad)
         elif self.param_propagate_down[0]:
             self._broadcast.sum(top[0].grad, self.blobs[0].grad)
         if propagate_down[0] and bottom[0] is not top[0]:
@@ -88,29 +92,24 @@ class Scale(_BroadcastLayer):
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
         operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
         self._broadcast = self.ops.broadcast(self.geometry(bottom, operand, self.param.scale_param))
-        self._saved: Tensor | None = None
-        if bottom[0] is top[0]:
-            self._saved = self.scratch(bottom[0].shape)
-            self._copy = self.ops.elementwise("y = x", ("x", "y"), bottom[0].count)
+        self._saved = self.scratch("saved", bottom[0].shape) if bottom[0] is top[0] else None
         top[0].reshape(*bottom[0].shape)
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
-        if self._saved is not None:
-            self._copy.run({"x": bottom[0].value, "y": self._saved})
         bias = self.bias.value if self.bias is not None else None
-        self._broadcast.multiply(bottom[0].value, operand.value, top[0].value, bias)
+        self._broadcast.multiply(bottom[0].value, operand.value, top[0].value, bias, self._saved)
+
+    def backward_needs(self) -> tuple[bool, bool]:
+        # A second bottom is what the gradient of the first is multiplied by.
+        return len(self.param.bottom) > 1 or (self._saved is None and self.param_propagate_down[0]), False
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         x = self._saved if self._saved is not None else bottom[0].value
-        dy = top[0].grad
-        if self.bias is not None and self.param_propagate_down[-1]:
-            self._broadcast.sum(dy, self.bias.grad)
+        dbias = self.bias.grad if self.bias is not None and self.param_propagate_down[-1] else None
         operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
-        if len(bottom) > 1:
-            if propagate_down[1]:
-                self._broadcast.dot(dy, x, operand.grad, accumulate=False)
-        elif self.param_propagate_down[0]:
-            self._broadcast.dot(dy, x, operand.grad)
-        if propagate_down[0]:
-            self._broadcast.multiply(dy, operand.value, bottom[0].grad)
+        wanted = propagate_down[1] if len(bottom) > 1 else self.param_propagate_down[0]
+        if len(bottom) > 1 and wanted:
+            operand.grad.clear()  # what a bottom had is overwritten
+        dx = bottom[0].grad if propagate_down[0] else None
+        self._broadcast.gradients(top[0].grad, x, operand.value, dx, operand.grad if wanted else None, dbias)

@@ -36,6 +36,9 @@ class Concat(Layer):
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         self._join.join([blob.value for blob in bottom], top[0].value)
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        return False, False
+
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         self._join.split(top[0].grad, [blob.grad if wanted else None
                                        for blob, wanted in zip(bottom, propagate_down, strict=True)])
@@ -75,6 +78,9 @@ class Slice(Layer):
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         self._join.split(bottom[0].value, [blob.value for blob in top])
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        return False, False
+
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         if propagate_down[0]:
             self._join.join([blob.grad for blob in top], bottom[0].grad)
@@ -85,6 +91,7 @@ class Split(Layer):
     """One bottom under several names; the gradients are summed.  Nets insert it by themselves."""
 
     tops = Count(1)
+    shares_value = True
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
         for blob in top:
@@ -97,6 +104,9 @@ class Split(Layer):
         for blob in top:
             blob.value.share(bottom[0].value)
 
+    def backward_needs(self) -> tuple[bool, bool]:
+        return False, False
+
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         if propagate_down[0]:
             self._sum.forward([blob.grad for blob in top], bottom[0].grad)
@@ -104,6 +114,9 @@ class Split(Layer):
 
 class _Reinterpret(Layer):
     """The same elements under another shape: top and bottom lie on one memory."""
+
+    shares_value = True
+    shares_grad = True
 
     def new_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the top for a bottom of `shape`."""
@@ -120,6 +133,9 @@ class _Reinterpret(Layer):
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         top[0].value.share(bottom[0].value)
+
+    def backward_needs(self) -> tuple[bool, bool]:
+        return False, False
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         if propagate_down[0]:
@@ -199,6 +215,9 @@ class Silence(Layer):
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         """Nothing to compute."""
+
+    def backward_needs(self) -> tuple[bool, bool]:
+        return False, False
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         for zero, blob, wanted in zip(self._zero, bottom, propagate_down, strict=True):

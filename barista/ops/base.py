@@ -21,65 +21,24 @@ Conventions of every primitive
 from __future__ import annotations
 
 import abc
+import collections
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import functools
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..blob import Space, Tensor
 from ..errors import UnsupportedError
 from ..gemm.shapes import ConvolutionGeometry, GemmShape, Pass
-
-Shape = tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class PoolingGeometry:
-    """Pooling of x(N, C, H, W) to y(N, C, *output); tuples are (height, width).
-
-    Caffe: the window that starts in the padding behind the input is dropped, and an
-    average divides by the window's size clipped to the padded input.
-    """
-
-    batch: int
-    channels: int
-    input: tuple[int, int]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    pad: tuple[int, int]
-    output: tuple[int, int]
-
-    @property
-    def x_shape(self) -> Shape:
-        """(N, C, H, W)"""
-        return (self.batch, self.channels, *self.input)
-
-    @property
-    def y_shape(self) -> Shape:
-        """(N, C, Ho, Wo)"""
-        return (self.batch, self.channels, *self.output)
-
-
-@dataclasses.dataclass(frozen=True)
-class AxisGeometry:
-    """A tensor seen as (outer, axis, inner) around the one axis that matters."""
-
-    outer: int
-    axis: int
-    inner: int
-
-    @classmethod
-    def of(cls, shape: Shape, axis: int, axes: int = 1) -> AxisGeometry:
-        """Fold `shape` around `axes` axes beginning at `axis`."""
-        return cls(int(np.prod(shape[:axis], dtype=np.int64)),
-                   int(np.prod(shape[axis:axis + axes], dtype=np.int64)),
-                   int(np.prod(shape[axis + axes:], dtype=np.int64)))
-
-    @property
-    def shape(self) -> Shape:
-        """(outer, axis, inner)"""
-        return (self.outer, self.axis, self.inner)
+from .geometry import AxisGeometry as AxisGeometry
+from .geometry import PoolingGeometry as PoolingGeometry
+from .geometry import Shape as Shape
+from .tuned import Tuned
+from .workspace import Owner as Owner
+from .workspace import Workspace as Workspace
 
 
 class Primitive(abc.ABC):
@@ -89,14 +48,19 @@ class Primitive(abc.ABC):
     ----------
     space : memory in which it computes
     variant : which way was chosen, for the placement report
-    workspace_bytes : memory that it holds beyond its arguments
+    workspace_bytes : memory that it alone holds beyond its arguments; where it is made of primitives, these say it
+    scratch_bytes : memory in which it works while it runs, of what the primitives of its op set use in turn
     resolution : relative step of the numbers that it multiplies, where coarser than the dtype's; else 0
     """
 
     space: Space
     variant: str = ""
     workspace_bytes: int = 0
+    scratch_bytes: int = 0
     resolution: float = 0.0
+
+
+P = TypeVar("P", bound=Primitive)
 
 
 class Elementwise(Primitive):
@@ -107,11 +71,20 @@ class Elementwise(Primitive):
         """Run on `tensors` by name, all of the count given when it was made; those it does not name are ignored."""
 
 
-class Gemm(Primitive):
-    """C(M, N) = alpha op(A)(M, K) op(B)(K, N) + beta C(M, N), row-major."""
+class ElementwiseGroup(Primitive):
+    """One compiled element-wise program for several sets of tensors, each set of a count of its own."""
 
     @abc.abstractmethod
-    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
+    def run(self, sets: Sequence[Mapping[str, Tensor]], **scalars: float) -> None:
+        """Run on each of `sets`, as many as there were counts and in their order; no two write the same memory."""
+
+
+class Gemm(Primitive):
+    """C(M, N) = alpha op(A)(M, K) op(B)(K, N) + bias(N) + beta C(M, N), row-major; the bias is added to each row."""
+
+    @abc.abstractmethod
+    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0,
+            bias: Tensor | None = None) -> None:
         """`beta` = 0 overwrites C whatever it held (NaN included)."""
 
 
@@ -119,8 +92,8 @@ class Convolution(Primitive):
     """The three passes of a convolution x(N, C, *I), w(D, C/g, *k) -> y(N, D, *O)."""
 
     @abc.abstractmethod
-    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:
-        """y = x * w + bias(D)."""
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, rectify: bool = False) -> None:
+        """y = x * w + bias(D), or with `rectify` max(that, 0), so that a ReLU behind it costs nothing."""
 
     @abc.abstractmethod
     def grad_weight(self, x: Tensor, dy: Tensor, dw: Tensor) -> None:
@@ -139,16 +112,18 @@ class Broadcast(Primitive):
         """y = x + v; in place."""
 
     @abc.abstractmethod
-    def multiply(self, x: Tensor, v: Tensor, y: Tensor, bias: Tensor | None = None) -> None:
-        """y = x * v (+ bias, a vector too); in place."""
+    def multiply(self, x: Tensor, v: Tensor, y: Tensor, bias: Tensor | None = None,
+                 saved: Tensor | None = None) -> None:
+        """y = x * v (+ bias, a vector too); in place, where `saved` can take a copy of x."""
 
     @abc.abstractmethod
-    def sum(self, dy: Tensor, dv: Tensor, accumulate: bool = True) -> None:
-        """dv (+)= sum of dy over outer and inner."""
+    def sum(self, dy: Tensor, dv: Tensor) -> None:
+        """dv += sum of dy over outer and inner."""
 
     @abc.abstractmethod
-    def dot(self, dy: Tensor, x: Tensor, dv: Tensor, accumulate: bool = True) -> None:
-        """dv (+)= sum of dy * x over outer and inner."""
+    def gradients(self, dy: Tensor, x: Tensor, v: Tensor, dx: Tensor | None, dv: Tensor | None,
+                  dbias: Tensor | None) -> None:
+        """Of `multiply`, those that are asked for: dx = dy * v, in place; dv += sum of dy * x; dbias += sum of dy."""
 
 
 class Pooling(Primitive):
@@ -171,8 +146,8 @@ class LRN(Primitive):
         """y = x * (k + alpha/n * window sum of x^2)^-beta."""
 
     @abc.abstractmethod
-    def backward(self, x: Tensor, y: Tensor, dy: Tensor, dx: Tensor) -> None:
-        """dx from x, y and dy of the last `forward`."""
+    def backward(self, x: Tensor, dy: Tensor, dx: Tensor) -> None:
+        """dx from x and dy of the last `forward`."""
 
 
 class BatchNorm(Primitive):
@@ -180,7 +155,10 @@ class BatchNorm(Primitive):
 
     @abc.abstractmethod
     def forward_train(self, x: Tensor, mean: Tensor, variance: Tensor, y: Tensor) -> None:
-        """Take mean and (biased) variance of x, store them, and normalise; in place."""
+        """Take mean and (biased) variance of x, store them, and normalise; in place.
+
+        Where it is not in place x must stay as it is until `backward_train`.
+        """
 
     @abc.abstractmethod
     def forward_test(self, x: Tensor, mean: Tensor, variance: Tensor, y: Tensor) -> None:
@@ -305,24 +283,6 @@ class LossRule:
     ignore_label: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Owner:
-    """For whom primitives are made.
-
-    Attributes
-    ----------
-    net : the net's name
-    phase : TRAIN (0) or TEST (1)
-    layer : the layer's name
-    pass_ : the layer's pass that a matrix product is for; None for primitives with several
-    """
-
-    net: str = ""
-    phase: int = 0
-    layer: str = ""
-    pass_: Pass | None = None
-
-
 # (layer, pass) -> stage -> seconds.
 StageSeconds = dict[tuple[str, str], dict[str, float]]
 
@@ -341,6 +301,35 @@ class OpSet(abc.ABC):
     space: Space
     dtype: np.dtype[Any]
     owner: Owner = Owner()
+
+    @functools.cached_property
+    def _in_use(self) -> weakref.WeakKeyDictionary[Primitive, Owner]:
+        """Its primitives, which leave with the layers that hold them."""
+        return weakref.WeakKeyDictionary()
+
+    def use(self, primitive: P) -> P:
+        """Count a primitive that it made among those in use, as the present owner's, and return it."""
+        self._in_use[primitive] = dataclasses.replace(self.owner, pass_=None)
+        return primitive
+
+    @property
+    def parts(self) -> tuple[OpSet, ...]:
+        """The op sets that compute: itself, and those that it hands work to; some may stand there twice."""
+        return (self,)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory that its primitives use in turn."""
+        return 0
+
+    def workspace(self) -> Workspace:
+        """What the primitives in use take, here and in the op sets that compute for this one."""
+        parts = dict.fromkeys(self.parts)
+        held: collections.Counter[Owner] = collections.Counter()
+        for part in parts:
+            for primitive, owner in part._in_use.items():
+                held[owner] += primitive.workspace_bytes
+        return Workspace(held, sum(part.scratch_bytes for part in parts))
 
     def check_net(self, net: str, phase: int, passes: Mapping[str, frozenset[Pass]]) -> None:
         """Hold what was planned for a net against what it runs; a net calls it when it is complete.
@@ -381,6 +370,15 @@ class OpSet(abc.ABC):
         """
         raise UnsupportedError(f"the {self.name} backend has nothing to tune; tune --backend opencl")
 
+    def tune_convolutions(self, works: Iterable[tuple[ConvolutionGeometry, Pass]]) -> Iterator[Tuned]:
+        """Measure all variants of these passes of convolutions and keep the fastest for later processes.
+
+        Raises
+        ------
+        UnsupportedError : there are no variants
+        """
+        raise UnsupportedError(f"the {self.name} backend has one way to compute a convolution; tune opencl")
+
     @abc.abstractmethod
     def describe(self) -> str:
         """One line for the log: which device, how many threads."""
@@ -397,12 +395,15 @@ class OpSet(abc.ABC):
     def elementwise(self, source: str, tensors: Sequence[str], count: int) -> Elementwise: ...
 
     @abc.abstractmethod
-    def sum_squares(self, x: Tensor) -> float:
-        """Sum of squares of all elements, read back to the host."""
+    def elementwise_group(self, source: str, tensors: Sequence[str], counts: Sequence[int]) -> ElementwiseGroup: ...
 
     @abc.abstractmethod
-    def sum_absolute(self, x: Tensor) -> float:
-        """Sum of absolute values of all elements, read back to the host."""
+    def sum_squares(self, tensors: Sequence[Tensor]) -> float:
+        """Sum of squares of all elements of all `tensors`, read back to the host."""
+
+    @abc.abstractmethod
+    def sum_absolute(self, tensors: Sequence[Tensor]) -> float:
+        """Sum of absolute values of all elements of all `tensors`, read back to the host."""
 
     @abc.abstractmethod
     def gemm(self, shape: GemmShape, trans_a: bool, trans_b: bool) -> Gemm: ...
@@ -426,7 +427,8 @@ class OpSet(abc.ABC):
     def lrn_within(self, shape: Shape, size: int, alpha: float, beta: float) -> LRN: ...
 
     @abc.abstractmethod
-    def batch_norm(self, geometry: AxisGeometry, eps: float) -> BatchNorm: ...
+    def batch_norm(self, geometry: AxisGeometry, eps: float, in_place: bool = False) -> BatchNorm:
+        """`in_place`: whether `forward_train` will be, so that memory is there for what it overwrites."""
 
     @abc.abstractmethod
     def prelu(self, geometry: AxisGeometry) -> PReLU: ...

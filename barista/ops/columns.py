@@ -85,16 +85,20 @@ class Columns:
         g = self._geometry
         if g.is_pointwise:
             return self.gather(x, chunk, buffer).reshape(g.group, g.depth, -1)
+        _, window = self.frame(x, chunk)
+        columns = buffer[:window.size]
+        np.copyto(columns.reshape(window.shape), window)
+        return columns.reshape(g.group, g.depth, -1)
+
+    def frame(self, x: Array, chunk: Chunk) -> tuple[Array, Array]:
+        """Put a chunk of x(N, C, *I) into its frame; returns the frame and its window (C, *kernel, ...positions)."""
         framed = self._framed(chunk)
         start, stop, offset = self._rows(chunk)
         end = offset + stop - start
         framed[self._spatial(slice(0, offset))] = 0
         framed[self._spatial(slice(end, None))] = 0
         self._turn(x[chunk.n0:chunk.n1, :, start:stop], framed[self._inside(offset, end)])
-        window = self._window(framed, chunk)
-        columns = buffer[:window.size]
-        np.copyto(columns.reshape(window.shape), window)
-        return columns.reshape(g.group, g.depth, -1)
+        return framed, self._window(framed, chunk)
 
     def gather(self, array: Array, chunk: Chunk, buffer: Array) -> Array:
         """(channels, positions) of a chunk of (N, channels, *O), in `buffer`; a view where one image is whole."""

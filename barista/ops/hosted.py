@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import weakref
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from ..blob import Tensor
-from ..gemm.shapes import ConvolutionGeometry, GemmShape
+from ..gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from .base import (
     LRN,
     Accuracy,
@@ -20,24 +19,25 @@ from .base import (
     Convolution,
     Dropout,
     Elementwise,
+    ElementwiseGroup,
     Gemm,
     Join,
     Loss,
     LossRule,
     MarginLoss,
     OpSet,
+    Owner,
+    P,
     Pooling,
     PoolingGeometry,
     PReLU,
     Primitive,
     Shape,
     Softmax,
+    StageSeconds,
 )
 
 log = logging.getLogger(__name__)
-
-P = TypeVar("P", bound=Primitive)
-
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
@@ -49,7 +49,7 @@ class Placement:
     shape : the sizes that it was made for
     where : name of the memory space in which it computes
     variant : the way that it chose, '' where there is only one
-    workspace_bytes : memory that it uses beyond its arguments
+    workspace_bytes, scratch_bytes : memory that it alone holds, and that it shares, see `Primitive`
     """
 
     op: str
@@ -57,6 +57,7 @@ class Placement:
     where: str
     variant: str
     workspace_bytes: int
+    scratch_bytes: int
 
 
 class HostedOps(OpSet):
@@ -82,26 +83,42 @@ class HostedOps(OpSet):
         self._placed: weakref.WeakKeyDictionary[Primitive, tuple[str, str]] = weakref.WeakKeyDictionary()
         self._fallen_back: set[tuple[str, str]] = set()
 
+    @property
+    def owner(self) -> Owner:
+        """Whose primitives are made next."""
+        return self.host.owner
+
+    @owner.setter
+    def owner(self, owner: Owner) -> None:
+        self.host.owner = owner
+
+    @property
+    def parts(self) -> tuple[OpSet, ...]:
+        return (self, *self.host.parts)
+
     # ---- placement --------------------------------------------------------------------------
 
     @property
     def placement(self) -> list[Placement]:
         """Where each primitive that is in use runs, in the order of making."""
-        return [Placement(op, shape, primitive.space.name, primitive.variant, primitive.workspace_bytes)
+        return [Placement(op, shape, primitive.space.name, primitive.variant, primitive.workspace_bytes,
+                          primitive.scratch_bytes)
                 for primitive, (op, shape) in self._placed.items()]
 
     def placement_report(self) -> str:
         """The placement as an aligned table."""
-        rows = [("op", "shape", "where", "variant", "workspace bytes")]
-        rows += [(p.op, p.shape, p.where, p.variant or "-", str(p.workspace_bytes)) for p in self.placement]
+        rows = [("op", "shape", "where", "variant", "workspace bytes", "scratch bytes")]
+        rows += [(p.op, p.shape, p.where, p.variant or "-", str(p.workspace_bytes), str(p.scratch_bytes))
+                 for p in self.placement]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        return "\n".join("  ".join(cell.ljust(width) if column < 4 else cell.rjust(width)
+                                   for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
                          for row in rows)
 
     def placed(self, op: str, shape: object, primitive: P) -> P:
-        """Take `primitive` into the placement and return it."""
+        """Take a primitive of this op set into the placement, count it among those in use, and return it."""
         self._placed[primitive] = (op, str(shape))
-        return primitive
+        return self.use(primitive)
 
     def on_host(self, op: str, shape: object, primitive: P, reason: str = "") -> P:
         """Take a primitive of the host op set into the placement, say so, and return it.
@@ -111,7 +128,8 @@ class HostedOps(OpSet):
         reason : why the device does not do it; '' means that it has no kernel for it
         """
         self.say_host(op, reason)
-        return self.placed(op, shape, primitive)
+        self._placed[primitive] = (op, str(shape))
+        return primitive
 
     def say_host(self, op: str, reason: str = "") -> None:
         """Log, once for each op and reason, that it runs on the host."""
@@ -127,13 +145,17 @@ class HostedOps(OpSet):
     def elementwise(self, source: str, tensors: Sequence[str], count: int) -> Elementwise:
         return self.on_host("elementwise", count, self.host.elementwise(source, tensors, count))
 
-    def sum_squares(self, x: Tensor) -> float:
-        self.say_host("sum_squares")
-        return self.host.sum_squares(x)
+    def elementwise_group(self, source: str, tensors: Sequence[str], counts: Sequence[int]) -> ElementwiseGroup:
+        return self.on_host("elementwise_group", counts_text(counts),
+                            self.host.elementwise_group(source, tensors, counts))
 
-    def sum_absolute(self, x: Tensor) -> float:
+    def sum_squares(self, tensors: Sequence[Tensor]) -> float:
+        self.say_host("sum_squares")
+        return self.host.sum_squares(tensors)
+
+    def sum_absolute(self, tensors: Sequence[Tensor]) -> float:
         self.say_host("sum_absolute")
-        return self.host.sum_absolute(x)
+        return self.host.sum_absolute(tensors)
 
     def gemm(self, shape: GemmShape, trans_a: bool, trans_b: bool) -> Gemm:
         return self.on_host("gemm", gemm_text(shape), self.host.gemm(shape, trans_a, trans_b))
@@ -156,8 +178,8 @@ class HostedOps(OpSet):
     def lrn_within(self, shape: Shape, size: int, alpha: float, beta: float) -> LRN:
         return self.on_host("lrn_within", shape, self.host.lrn_within(shape, size, alpha, beta))
 
-    def batch_norm(self, geometry: AxisGeometry, eps: float) -> BatchNorm:
-        return self.on_host("batch_norm", geometry.shape, self.host.batch_norm(geometry, eps))
+    def batch_norm(self, geometry: AxisGeometry, eps: float, in_place: bool = False) -> BatchNorm:
+        return self.on_host("batch_norm", geometry.shape, self.host.batch_norm(geometry, eps, in_place))
 
     def prelu(self, geometry: AxisGeometry) -> PReLU:
         return self.on_host("prelu", geometry.shape, self.host.prelu(geometry))
@@ -190,6 +212,49 @@ class HostedOps(OpSet):
 
     def join(self, outer: int, sizes: Sequence[int], inner: int) -> Join:
         return self.on_host("join", join_text(outer, sizes, inner), self.host.join(outer, sizes, inner))
+
+
+def counts_text(counts: Sequence[int]) -> str:
+    """Sizes of a group of sets of tensors, for the report."""
+    return f"{sum(counts)} in {len(counts)} sets"
+
+
+class WrappedOps(HostedOps):
+    """An op set around an op set, to which it hands on everything but what a subclass changes.
+
+    Parameters
+    ----------
+    ops : computes
+    """
+
+    def __init__(self, ops: OpSet) -> None:
+        super().__init__(ops)
+        self.name, self.space = ops.name, ops.space
+
+    def check_net(self, net: str, phase: int, passes: Mapping[str, frozenset[Pass]]) -> None:
+        self.host.check_net(net, phase, passes)
+
+    def describe(self) -> str:
+        return self.host.describe()
+
+    def summary(self) -> str:
+        return self.host.summary()
+
+    def measure(self) -> None:
+        self.host.measure()
+
+    def take_queue(self) -> dict[str, float]:
+        return self.host.take_queue()
+
+    def take_stages(self) -> StageSeconds:
+        return self.host.take_stages()
+
+    def on_host(self, op: str, shape: object, primitive: P, reason: str = "") -> P:
+        """Pass on what the op set below made, and has reported."""
+        return primitive
+
+    def say_host(self, op: str, reason: str = "") -> None:
+        """The op set below says it."""
 
 
 def gemm_text(shape: GemmShape) -> str:

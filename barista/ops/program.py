@@ -10,8 +10,9 @@ A program is one or more assignments in Python's expression syntax::
 Assigned names are written.  A name is a *tensor* where it is declared as one and
 a *scalar* (given anew at each run) otherwise.  All tensors of a run have the same
 count of elements; statement after statement runs on one element before the next
-element is touched, so a tensor may be read and written, and two names may lie on
-the same memory where each statement reads its element before writing it.
+element is touched, so a tensor may be read and written.  Two names may lie on the
+same memory where one of them alone is written, and the other is not read by a later
+statement than the one that writes: an op set may keep elements in registers.
 
 Functions: ``exp log sqrt tanh abs sign pow max min where``.  Comparisons stand in
 the first argument of ``where`` alone.
@@ -75,10 +76,19 @@ class Program:
     scalars: tuple[str, ...]
     source: str
 
-    @property
+    @functools.cached_property
     def tensors(self) -> tuple[str, ...]:
         """All tensors, those read first in the order of their first use."""
         return tuple(dict.fromkeys((*self.reads, *self.writes)))
+
+    @property
+    def accesses(self) -> list[tuple[str, str]]:
+        """What to ask of each tensor for its array: ``read``, ``update``, or ``write`` of one that is not read.
+
+        Those read come first: of two names on one memory the contents are moved before one is overwritten.
+        """
+        return [(name, "read" if name not in self.writes else "update" if name in self.reads else "write")
+                for name in self.tensors]
 
 
 def _node(tree: ast.expr, source: str, condition: bool = False) -> Node:

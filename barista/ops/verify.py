@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ import numpy.typing as npt
 from ..blob import HOST, Tensor
 from ..errors import DeviceError
 from ..gemm.shapes import ConvolutionGeometry, GemmShape, Pass
-from .base import Convolution, Gemm, OpSet, Owner, StageSeconds
-from .hosted import HostedOps, P, convolution_text, gemm_text
+from .base import Convolution, Gemm, OpSet
+from .hosted import WrappedOps, convolution_text, gemm_text
 
 Array = npt.NDArray[Any]
 
@@ -44,7 +43,7 @@ class Tally:
                 f"CPU's; the largest difference was {100 * self.largest:.3g} % of what is allowed")
 
 
-class VerifiedOps(HostedOps):
+class VerifiedOps(WrappedOps):
     """An op set that compares each product and convolution with another op set's.
 
     The first that differs raises a `DeviceError`, which the net lets name the layer.  For looking for
@@ -58,44 +57,14 @@ class VerifiedOps(HostedOps):
 
     def __init__(self, ops: OpSet, reference: OpSet) -> None:
         super().__init__(ops)
-        self.name = ops.name
-        self.space = ops.space
         self._reference = reference
         self._tally = Tally()
-
-    @property
-    def owner(self) -> Owner:
-        """Whose primitives are made next."""
-        return self.host.owner
-
-    @owner.setter
-    def owner(self, owner: Owner) -> None:
-        self.host.owner = owner
-
-    def check_net(self, net: str, phase: int, passes: Mapping[str, frozenset[Pass]]) -> None:
-        self.host.check_net(net, phase, passes)
 
     def describe(self) -> str:
         return f"{self.host.describe()}; each product is compared with the CPU's"
 
     def summary(self) -> str:
         return "; ".join(filter(None, (self.host.summary(), f"Verified: {self._tally}")))
-
-    def measure(self) -> None:
-        self.host.measure()
-
-    def take_queue(self) -> dict[str, float]:
-        return self.host.take_queue()
-
-    def take_stages(self) -> StageSeconds:
-        return self.host.take_stages()
-
-    def on_host(self, op: str, shape: object, primitive: P, reason: str = "") -> P:
-        """Pass on what the op set below made, and has reported."""
-        return primitive
-
-    def say_host(self, op: str, reason: str = "") -> None:
-        """The op set below says it."""
 
     def gemm(self, shape: GemmShape, trans_a: bool, trans_b: bool) -> Gemm:
         checked, reference = self.host.gemm(shape, trans_a, trans_b), self._reference.gemm(shape, trans_a, trans_b)
@@ -172,12 +141,14 @@ class _VerifiedGemm(Gemm):
         self._tally = tally
         self._check = _Check(f"the product {gemm_text(shape)}", shape.k, checked.resolution)
 
-    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
+    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0,
+            bias: Tensor | None = None) -> None:
         expected = _copy(c) if beta else Tensor(c.shape, c.dtype)
         magnitudes = _absolute(expected)
-        self._reference.run(a, b, expected, alpha, beta)
-        self._reference.run(_absolute(a), _absolute(b), magnitudes, abs(alpha), abs(beta))
-        self._checked.run(a, b, c, alpha, beta)
+        self._reference.run(a, b, expected, alpha, beta, bias)
+        self._reference.run(_absolute(a), _absolute(b), magnitudes, abs(alpha), abs(beta),
+                            None if bias is None else _absolute(bias))
+        self._checked.run(a, b, c, alpha, beta, bias)
         share = self._check.compare(c, expected.read(HOST), magnitudes.read(HOST), abs(alpha) * _largest(a, b))
         self._tally.products += 1
         self._tally.largest = max(self._tally.largest, share)
@@ -195,11 +166,11 @@ class _VerifiedConvolution(Convolution):
         self._checks = {pass_: _Check(f"{pass_.value}, {convolution_text(g)},", k, checked.resolution)
                         for pass_, k in lengths.items()}
 
-    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, rectify: bool = False) -> None:
         expected, magnitudes = Tensor(y.shape, y.dtype), Tensor(y.shape, y.dtype)
-        self._reference.forward(x, w, bias, expected)
+        self._reference.forward(x, w, bias, expected, rectify)
         self._reference.forward(_absolute(x), _absolute(w), None if bias is None else _absolute(bias), magnitudes)
-        self._checked.forward(x, w, bias, y)
+        self._checked.forward(x, w, bias, y, rectify)
         self._compare(Pass.FORWARD, y, expected, magnitudes, _largest(x, w))
 
     def grad_weight(self, x: Tensor, dy: Tensor, dw: Tensor) -> None:

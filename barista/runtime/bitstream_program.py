@@ -84,7 +84,8 @@ class DeviceArrayEngine:
     bitstream : what to load
     parts : cut a product into this many parts whose transfers and computation overlap; None lets the kind of
         device decide: on a CPU, copies and kernels share the cores and nothing is won
-    migrate : migrate buffers instead of copying; None does so where the platform is Xilinx's
+    migrate : migrate buffers instead of copying; None does so where the platform is Xilinx's, and where the device
+        works in the host's memory, so that nothing has to travel
 
     Attributes
     ----------
@@ -107,7 +108,8 @@ class DeviceArrayEngine:
         xilinx = is_xilinx(context.device)
         self._task = xilinx
         self._parts = parts or (1 if context.is_cpu else PARTS)
-        self._link: Link = MigrateLink(context) if (xilinx if migrate is None else migrate) else CopyLink(context)
+        in_place = xilinx or context.shares_host
+        self._link: Link = MigrateLink(context) if (in_place if migrate is None else migrate) else CopyLink(context)
         self._to_device, self._compute, self._to_host = (context.measuring_queue() for _ in range(3))
         log.debug("loaded %s", self.name)
 

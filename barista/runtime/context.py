@@ -26,6 +26,7 @@ class Context:
     programs : what has been compiled for the device
     is_cpu : whether work-items run one after the other on a few cores
     has_fp64 : whether kernels may use double
+    shares_host : whether the device works in the host's memory, on arrays as the host laid them out
     processor_flags : what the processor has, by Linux's names, where the device is one under PoCL; else empty
 
     Raises
@@ -45,8 +46,10 @@ class Context:
         self.name: str = self.device.name.strip()
         self.is_cpu = bool(self.device.type & cl.device_type.CPU)
         self.has_fp64 = bool(self.device.double_fp_config)
+        # PoCL uses a host pointer as it is, so that mapping a buffer means no more than waiting.
+        self.shares_host = pocl.is_pocl(self.device)
         self.processor_flags = pocl.processor_flags(self.device)
-        self.programs = Programs(self.handle, self.device)
+        self.programs = Programs(self.handle, self.device, self.finish)
         self._events: dict[str, list[cl.Event]] | None = None
 
     def describe(self) -> str:
@@ -64,6 +67,11 @@ class Context:
             return cl.CommandQueue(self.handle, properties=cl.command_queue_properties.PROFILING_ENABLE)
         except cl.Error as error:
             raise device_error(error, f"{self.name}: opening a queue that measures") from error
+
+    @property
+    def measures(self) -> bool:
+        """Whether the queue measures."""
+        return self._events is not None
 
     def measure(self) -> None:
         """Put a queue that measures in the place of the queue, for `take_seconds`; what was enqueued is waited for."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import math
+import weakref
 from typing import Any
 
 import numpy as np
@@ -36,17 +38,24 @@ class DeviceArray:
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype})"
 
 
+# How many arrays may be on their way to the device before `send` waits for the first of them.
+MAX_SENT = 4
+
+
 class OpenCLSpace(Space):
     """The memory of one OpenCL device; arrays are `DeviceArray`.
 
-    Transfers go through the device's queue and wait for it, so they come after everything
-    that was enqueued before them.
+    Transfers go through the device's queue, so they come after everything that was enqueued
+    before them; all but `send` wait for it.
     """
 
     def __init__(self, context: Context) -> None:
         super().__init__()
         self._context = context
         self.name = f"OpenCL device {context.name}"
+        self.shares_host = context.shares_host
+        # What `send` copies, each array with the event that ends its copy.
+        self._sent: collections.deque[tuple[cl.Event, npt.NDArray[Any]]] = collections.deque()
 
     def allocate(self, count: int, dtype: np.dtype[Any]) -> DeviceArray:
         """Return a flat array.
@@ -83,6 +92,42 @@ class OpenCLSpace(Space):
         if host.size:
             self._copy("read", host, array.buffer, f"downloading {host.nbytes} bytes")
 
+    def send(self, host: npt.NDArray[Any], array: DeviceArray) -> None:
+        """Enqueue a copy from the host, and keep `host` until it is done.
+
+        With more than a few under way it waits for the first, so that the host does not run
+        ahead of the device without end.
+        """
+        if not host.size:
+            return
+        sent = self._sent
+        try:
+            while sent and (len(sent) >= MAX_SENT or _is_done(sent[0][0])):
+                sent[0][0].wait()
+                sent.popleft()
+            event = cl.enqueue_copy(self._context.queue, array.buffer, host, is_blocking=False)
+        except cl.Error as error:
+            raise device_error(error, f"{self.name}: sending {host.nbytes} bytes") from error
+        sent.append((event, host))
+        self._context.note("write", event)
+
+    def over(self, host: npt.NDArray[Any]) -> DeviceArray:
+        """An array over a flat array of the host, on a device that works in the host's memory."""
+        if not host.size:
+            return self.allocate(0, host.dtype)
+        flags = cl.mem_flags.READ_WRITE | cl.mem_flags.USE_HOST_PTR
+        try:
+            buffer = cl.Buffer(self._context.handle, flags, hostbuf=host)
+        except cl.Error as error:
+            raise device_error(error, f"{self.name}: a buffer over {host.nbytes} bytes of the host") from error
+        # Kernels that were enqueued may still use the memory when nobody else does any more.
+        weakref.finalize(host if host.base is None else host.base, self._context.finish)
+        return DeviceArray(buffer, (host.size,), host.dtype)
+
+    def finish(self) -> None:
+        """Wait until everything in the queue is done."""
+        self._context.finish()
+
     def zero(self, array: DeviceArray) -> None:
         """Enqueue zeros for all elements; returns at once."""
         nbytes = math.prod(array.shape) * array.dtype.itemsize
@@ -94,22 +139,12 @@ class OpenCLSpace(Space):
         except cl.Error as error:
             raise device_error(error, f"{self.name}: zeros for {nbytes} bytes") from error
 
-    def copy_rows(self, source: DeviceArray, source_pitch: int, source_offset: int, target: DeviceArray,
-                  target_pitch: int, target_offset: int, row: int, rows: int) -> None:
-        """Enqueue a copy of `rows` rows of `row` elements, which begin a pitch apart; returns at once."""
-        if not row * rows:
-            return
-        size = source.dtype.itemsize
-        try:
-            self._context.note("kernel", cl.enqueue_copy(
-                self._context.queue, target.buffer, source.buffer, src_origin=(source_offset * size, 0, 0),
-                dst_origin=(target_offset * size, 0, 0), region=(row * size, rows, 1),
-                src_pitches=(source_pitch * size,), dst_pitches=(target_pitch * size,)))
-        except cl.Error as error:
-            raise device_error(error, f"{self.name}: copying {rows} rows of {row} elements") from error
-
     def _copy(self, stage: str, target: Any, source: Any, doing: str) -> None:
         try:
             self._context.note(stage, cl.enqueue_copy(self._context.queue, target, source, is_blocking=True))
         except cl.Error as error:
             raise device_error(error, f"{self.name}: {doing}") from error
+
+
+def _is_done(event: cl.Event) -> bool:
+    return bool(event.command_execution_status <= cl.command_execution_status.COMPLETE)

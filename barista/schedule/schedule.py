@@ -10,7 +10,8 @@ It is a JSON file that people can read and change:
       "entries": [
         {"layer": "conv1", "pass": "forward", "engine": "fpga", "bitstream": "fast_16x16x64_fp32", "im2col": "host"},
         {"layer": "conv1", "pass": "grad_weight", "engine": "cpu"},
-        {"layer": "conv2", "pass": "forward", "engine": "opencl", "im2col": "device"}
+        {"layer": "conv2", "pass": "forward", "engine": "opencl", "im2col": "device"},
+        {"layer": "conv2", "pass": "grad_weight", "engine": "opencl", "im2col": "device", "variant": "taps 6x16"}
       ]
     }
 """
@@ -35,7 +36,7 @@ ENGINES = tuple(IM2COL)
 
 _FIELDS = {"format": int, "net": str, "batch": int, "inner_products": str, "entries": list}
 _OPTIONAL = ("inner_products",)
-_ENTRY_FIELDS = ("layer", "pass", "engine", "bitstream", "im2col")
+_ENTRY_FIELDS = ("layer", "pass", "engine", "bitstream", "im2col", "variant")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Entry:
     engine : ``cpu``, ``opencl`` or ``fpga``
     bitstream : name of the bitstream for ``fpga``, else ''
     im2col : where columns are unrolled: ``device`` for ``opencl``, else ``host``; '' takes what fits the engine
+    variant : for ``opencl`` which of its kernels computes, '' for the one that it chooses
 
     Raises
     ------
@@ -60,6 +62,7 @@ class Entry:
     engine: str
     bitstream: str = ""
     im2col: str = ""
+    variant: str = ""
 
     def __post_init__(self) -> None:
         who = f"{self.layer} {self.pass_.value}"
@@ -73,6 +76,9 @@ class Entry:
         if (self.engine == FPGA) != bool(self.bitstream):
             raise ScheduleError(f"{who}: engine fpga takes the name of a bitstream and others take none; "
                                 f"got engine {self.engine!r} and bitstream {self.bitstream!r}")
+        if self.variant and self.engine != OPENCL:
+            raise ScheduleError(f"{who}: variant {self.variant!r} is for engine {OPENCL}, not for {self.engine}; "
+                                "leave it out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +118,10 @@ class Schedule:
         """Names of all bitstreams, in the order of first use."""
         names = [entry.bitstream for entry in self.entries] + [self.inner_products]
         return list(dict.fromkeys(name for name in names if name))
+
+    def on(self, engine: str) -> Schedule:
+        """The entries of one engine alone."""
+        return dataclasses.replace(self, entries=tuple(entry for entry in self.entries if entry.engine == engine))
 
     def check(self, net: str, batch: int | None) -> None:
         """Hold the schedule against a network.
@@ -200,6 +210,8 @@ class Schedule:
                 row["bitstream"] = entry.bitstream
             if entry.engine != CPU:
                 row["im2col"] = entry.im2col
+            if entry.variant:
+                row["variant"] = entry.variant
             entries.append(row)
         return {"format": FORMAT, "net": self.net, "batch": self.batch, "inner_products": self.inner_products,
                 "entries": entries}
@@ -244,6 +256,6 @@ def _entry(data: Any, where: str) -> Entry:
         raise ScheduleError(f"{where}: pass {fields['pass']!r} is not known; {hint}")
     try:
         return Entry(fields["layer"], Pass(fields["pass"]), fields["engine"], fields.get("bitstream", ""),
-                     fields.get("im2col", ""))
+                     fields.get("im2col", ""), fields.get("variant", ""))
     except ScheduleError as error:
         raise ScheduleError(f"{where}: {error}") from None

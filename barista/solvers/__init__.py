@@ -52,7 +52,8 @@ class AdamSolver(Solver):
 
 
 def get_solver(param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | None = None,
-               ignore_unknown_fields: bool = False, folder: str | None = None, **overrides: Any) -> Solver:
+               ignore_unknown_fields: bool = False, folder: str | None = None, plan_memory: bool = False,
+               **overrides: Any) -> Solver:
     """Make the solver that a prototxt file or message defines (pycaffe).
 
     Parameters
@@ -61,6 +62,8 @@ def get_solver(param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | 
     ops : the op set of all nets; None takes that of the current mode
     ignore_unknown_fields : skip what a fork added to the files, with a warning
     folder : where files are looked for before the current folder; None takes that of the solver's file
+    plan_memory : let blobs of a net take turns on memory (see `Net`)
     overrides : fields of the definition to replace, such as ``max_iter=100``; None clears one
     """
-    return Solver(param, ops=ops, ignore_unknown_fields=ignore_unknown_fields, folder=folder, **overrides)
+    return Solver(param, ops=ops, ignore_unknown_fields=ignore_unknown_fields, folder=folder, plan_memory=plan_memory,
+                  **overrides)

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def _mean_magnitude(net: Net, tensor: Tensor) -> float:
-    return net.ops.sum_absolute(tensor) / max(tensor.count, 1)
+    return net.ops.sum_absolute([tensor]) / max(tensor.count, 1)
 
 
 def forward_backward_with_debug_info(net: Net) -> None:
@@ -41,8 +41,8 @@ def forward_backward_with_debug_info(net: Net) -> None:
                          _mean_magnitude(net, blob.grad))
     values = [item.blob.value for item in net.learnable]
     grads = [item.blob.grad for item in net.learnable]
-    l1 = [sum(map(net.ops.sum_absolute, tensors)) for tensors in (values, grads)]
-    l2 = [math.sqrt(sum(map(net.ops.sum_squares, tensors))) for tensors in (values, grads)]
+    l1 = [net.ops.sum_absolute(tensors) for tensors in (values, grads)]
+    l2 = [math.sqrt(net.ops.sum_squares(tensors)) for tensors in (values, grads)]
     log.info("    [Backward] All net params (data, diff): L1 norm = (%g, %g); L2 norm = (%g, %g)", *l1, *l2)
 
 

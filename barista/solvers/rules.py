@@ -54,6 +54,7 @@ class Rule:
     moments : history arrays for each parameter
     takes_momentum : whether the field momentum has a meaning
     fractions : fields that must lie in [0, 1)
+    rests : whether at rate 0 a parameter without history keeps both, whatever its weight decay
     """
 
     source: str
@@ -61,14 +62,15 @@ class Rule:
     moments: int = 1
     takes_momentum: bool = True
     fractions: tuple[str, ...] = ()
+    rests: bool = False
 
 
 RULES: dict[str, Rule] = {
     "SGD": Rule("h = momentum * h + rate * g\n"
-                "g = h", _momentum),
+                "g = h", _momentum, rests=True),
     # The update (1 + momentum) h_new - momentum h_old, with momentum h_old = h_new - rate g.
     "Nesterov": Rule("h = momentum * h + rate * g\n"
-                     "g = momentum * h + rate * g", _momentum),
+                     "g = momentum * h + rate * g", _momentum, rests=True),
     "AdaGrad": Rule("h = h + g * g\n"
                     "g = rate * g / (sqrt(h) + delta)", _delta, takes_momentum=False),
     "RMSProp": Rule("h = rms_decay * h + (1 - rms_decay) * g * g\n"
@@ -112,16 +114,18 @@ def make_rule(param: SolverParameter) -> Rule:
     return rule
 
 
-def program(rule: Rule, regularization: str | None, scaled: bool) -> str:
+def program(rule: Rule, regularization: str | None, scaled: bool, zero: bool = False) -> str:
     """The whole program for one parameter.
 
     Parameters
     ----------
     regularization : L1, L2, or None for a parameter without weight decay
     scaled : whether gradients are multiplied by ``scale`` first (iter_size, clipping)
+    zero : whether the gradient stands for zeros, which are then not read
     """
-    first = "scale * g" if scaled else "g"
+    terms = [] if zero else ["scale * g" if scaled else "g"]
     if regularization is not None:
-        first += f" + {_REGULARIZATION[regularization]}"
+        terms.append(_REGULARIZATION[regularization])
+    first = " + ".join(terms) or "0"
     lines = [f"g = {first}"] if first != "g" else []
     return "\n".join([*lines, rule.source, "w = w - g"])

@@ -56,6 +56,7 @@ class Solver:
     ops : the op set of all nets; None takes that of the current mode
     ignore_unknown_fields : skip what a fork added to the files, with a warning
     folder : where files are looked for before the current folder; None takes that of the solver's file
+    plan_memory : let blobs of a net take turns on memory (see `Net`); debug_info, which reads them, keeps them apart
     overrides : fields of the definition to replace, such as ``max_iter=100``
 
     Attributes
@@ -77,12 +78,14 @@ class Solver:
     type: ClassVar[str | None] = None
 
     def __init__(self, param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | None = None,
-                 ignore_unknown_fields: bool = False, folder: str | None = None, **overrides: Any) -> None:
+                 ignore_unknown_fields: bool = False, folder: str | None = None, plan_memory: bool = False,
+                 **overrides: Any) -> None:
         if self.type is not None:
             # Caffe: a class that names a solver counts, not the field.
             overrides["type"] = self.type
         self.param, self._folder = read_definition(param, overrides, ignore_unknown_fields, folder)
         info("solver.cpp:45", "Initializing solver from parameters: \n%s", to_text(self.param).rstrip())
+        self._plan_memory = plan_memory and not self.param.debug_info
         self._rate = LearningRate(self.param)
         if self.param.snapshot:
             self._check_prefix()
@@ -112,7 +115,7 @@ class Solver:
 
     def _make_net(self, source: NetSource, ops: OpSet | None, origin: str) -> Net:
         info(origin, "%s", source.text)
-        net = Net(source.param, ops=ops)
+        net = Net(source.param, ops=ops, plan_memory=self._plan_memory)
         try:
             for path in weights_files(self.param, self._folder):
                 log.info("Finetuning from %s", path)
@@ -393,7 +396,10 @@ def _every(interval: int, iteration: int) -> bool:
 
 def _first_not_finite(net: Net) -> str:
     """A sentence on where values that are not finite begin."""
-    for layer in net.layers:
+    for index, layer in enumerate(net.layers):
+        if net.plans_memory and layer.param.bottom:
+            # Others lie where its tops were: make them again.
+            net.forward_pass(index, index)
         parts: Iterable[tuple[str, Any]] = [
             *((f"parameter {layer.name}[{i}]", blob) for i, blob in enumerate(layer.blobs)),
             *((f"blob {top!r} of layer {layer.name!r} ({layer.type})", net.blobs[top])

@@ -15,7 +15,7 @@ from ..program import parse
 from .broadcast import CpuBroadcast, CpuPReLU
 from .combine import CpuCombine, CpuDropout, CpuJoin
 from .convolution import CpuConvolution
-from .elementwise import CpuElementwise
+from .elementwise import CpuElementwise, CpuElementwiseGroup
 from .gemm import CpuGemm
 from .loss import (
     CpuAccuracy,
@@ -57,65 +57,68 @@ class CpuOps(OpSet):
         """Everything is computed when a call returns."""
 
     def elementwise(self, source: str, tensors: Sequence[str], count: int) -> CpuElementwise:
-        return CpuElementwise(parse(source, tuple(tensors)), count, self.dtype, self.threads)
+        return self.use(CpuElementwise(parse(source, tuple(tensors)), count, self.dtype, self.threads))
 
-    def sum_squares(self, x: Tensor) -> float:
-        array = x.read(HOST).reshape(-1)
-        return float(np.dot(array, array))
+    def elementwise_group(self, source: str, tensors: Sequence[str], counts: Sequence[int]) -> CpuElementwiseGroup:
+        return self.use(CpuElementwiseGroup(parse(source, tuple(tensors)), counts, self.dtype, self.threads))
 
-    def sum_absolute(self, x: Tensor) -> float:
-        return float(np.abs(x.read(HOST)).sum())
+    def sum_squares(self, tensors: Sequence[Tensor]) -> float:
+        arrays = [x.read(HOST).reshape(-1) for x in tensors]
+        return sum(float(np.dot(array, array)) for array in arrays)
+
+    def sum_absolute(self, tensors: Sequence[Tensor]) -> float:
+        return sum(float(np.abs(x.read(HOST)).sum()) for x in tensors)
 
     def gemm(self, shape: GemmShape, trans_a: bool, trans_b: bool) -> CpuGemm:
-        return CpuGemm(shape, trans_a, trans_b, self.dtype, self.threads)
+        return self.use(CpuGemm(shape, trans_a, trans_b, self.dtype, self.threads))
 
     def convolution(self, geometry: ConvolutionGeometry) -> CpuConvolution:
-        return CpuConvolution(geometry, self.dtype, self.threads)
+        return self.use(CpuConvolution(geometry, self.dtype, self.threads))
 
     def broadcast(self, geometry: AxisGeometry) -> CpuBroadcast:
-        return CpuBroadcast(geometry, self.dtype, self.threads)
+        return self.use(CpuBroadcast(geometry, self.dtype, self.threads))
 
     def max_pooling(self, geometry: PoolingGeometry) -> CpuMaxPooling:
-        return CpuMaxPooling(geometry, self.dtype, self.threads)
+        return self.use(CpuMaxPooling(geometry, self.dtype, self.threads))
 
     def average_pooling(self, geometry: PoolingGeometry) -> CpuAveragePooling:
-        return CpuAveragePooling(geometry, self.dtype, self.threads)
+        return self.use(CpuAveragePooling(geometry, self.dtype, self.threads))
 
     def lrn_across(self, shape: Shape, size: int, alpha: float, beta: float, k: float) -> CpuLRN:
-        return CpuLRN.across(shape, size, alpha, beta, k, self.dtype, self.threads)
+        return self.use(CpuLRN.across(shape, size, alpha, beta, k, self.dtype, self.threads))
 
     def lrn_within(self, shape: Shape, size: int, alpha: float, beta: float) -> CpuLRN:
-        return CpuLRN.within(shape, size, alpha, beta, self.dtype, self.threads)
+        return self.use(CpuLRN.within(shape, size, alpha, beta, self.dtype, self.threads))
 
-    def batch_norm(self, geometry: AxisGeometry, eps: float) -> CpuBatchNorm:
-        return CpuBatchNorm(geometry, eps, self.dtype, self.threads)
+    def batch_norm(self, geometry: AxisGeometry, eps: float, in_place: bool = False) -> CpuBatchNorm:
+        return self.use(CpuBatchNorm(geometry, eps, self.dtype, self.threads))
 
     def prelu(self, geometry: AxisGeometry) -> CpuPReLU:
-        return CpuPReLU(geometry, self.dtype, self.threads)
+        return self.use(CpuPReLU(geometry, self.dtype, self.threads))
 
     def dropout(self, count: int, ratio: float) -> CpuDropout:
-        return CpuDropout(count, ratio, self.dtype)
+        return self.use(CpuDropout(count, ratio, self.dtype))
 
     def softmax(self, geometry: AxisGeometry) -> CpuSoftmax:
-        return CpuSoftmax(geometry)
+        return self.use(CpuSoftmax(geometry))
 
     def softmax_loss(self, geometry: AxisGeometry, rule: LossRule) -> CpuSoftmaxLoss:
-        return CpuSoftmaxLoss(geometry, rule)
+        return self.use(CpuSoftmaxLoss(geometry, rule))
 
     def euclidean_loss(self, count: int, batch: int) -> CpuEuclideanLoss:
-        return CpuEuclideanLoss(batch)
+        return self.use(CpuEuclideanLoss(batch))
 
     def sigmoid_cross_entropy_loss(self, count: int, batch: int, rule: LossRule) -> CpuSigmoidCrossEntropyLoss:
-        return CpuSigmoidCrossEntropyLoss(batch, rule)
+        return self.use(CpuSigmoidCrossEntropyLoss(batch, rule))
 
     def hinge_loss(self, geometry: AxisGeometry, norm: str) -> CpuHingeLoss:
-        return CpuHingeLoss(geometry, norm)
+        return self.use(CpuHingeLoss(geometry, norm))
 
     def accuracy(self, geometry: AxisGeometry, top_k: int, ignore_label: int | None) -> CpuAccuracy:
-        return CpuAccuracy(geometry, top_k, ignore_label)
+        return self.use(CpuAccuracy(geometry, top_k, ignore_label))
 
     def combine(self, operation: str, coefficients: Sequence[float], count: int, stable: bool = True) -> CpuCombine:
-        return CpuCombine(operation, coefficients, count, stable, self.dtype, self.threads)
+        return self.use(CpuCombine(operation, coefficients, count, stable, self.dtype, self.threads))
 
     def join(self, outer: int, sizes: Sequence[int], inner: int) -> CpuJoin:
-        return CpuJoin(outer, sizes, inner)
+        return self.use(CpuJoin(outer, sizes, inner))

@@ -61,37 +61,48 @@ class CpuBroadcast(_AgainstVector, Broadcast):
         result = y.write(HOST).reshape(self._shape)
         self._threads.spread(lambda a, b, _: np.add(source[a:b], vector, out=result[a:b]), self._shape[0], self._item)
 
-    def multiply(self, x: Tensor, v: Tensor, y: Tensor, bias: Tensor | None = None) -> None:
+    def multiply(self, x: Tensor, v: Tensor, y: Tensor, bias: Tensor | None = None,
+                 saved: Tensor | None = None) -> None:
         source, vector = x.read(HOST).reshape(self._shape), v.read(HOST).reshape(-1, 1)
         shift = None if bias is None else bias.read(HOST).reshape(-1, 1)
+        copy = None if saved is None else saved.write(HOST).reshape(self._shape)
         result = y.write(HOST).reshape(self._shape)
 
         def work(start: int, stop: int, worker: int) -> None:
+            if copy is not None:
+                np.copyto(copy[start:stop], source[start:stop])
             np.multiply(source[start:stop], vector, out=result[start:stop])
             if shift is not None:
                 np.add(result[start:stop], shift, out=result[start:stop])
 
         self._threads.spread(work, self._shape[0], self._item)
 
-    def sum(self, dy: Tensor, dv: Tensor, accumulate: bool = True) -> None:
-        self._store(self._sums.of(dy.read(HOST).reshape(self._shape)), dv, accumulate)
+    def sum(self, dy: Tensor, dv: Tensor) -> None:
+        _add_to(dv, self._sums.of(dy.read(HOST).reshape(self._shape)))
 
-    def dot(self, dy: Tensor, x: Tensor, dv: Tensor, accumulate: bool = True) -> None:
-        total = self._sums.of_product(dy.read(HOST).reshape(self._shape), x.read(HOST).reshape(self._shape))
-        self._store(total, dv, accumulate)
+    def gradients(self, dy: Tensor, x: Tensor, v: Tensor, dx: Tensor | None, dv: Tensor | None,
+                  dbias: Tensor | None) -> None:
+        gradient, vector = dy.read(HOST).reshape(self._shape), v.read(HOST).reshape(-1, 1)
+        if dbias is not None:
+            _add_to(dbias, self._sums.of(gradient))
+        if dv is not None:
+            _add_to(dv, self._sums.of_product(gradient, x.read(HOST).reshape(self._shape)))
+        if dx is not None:
+            result = dx.write(HOST).reshape(self._shape)
+            self._threads.spread(lambda a, b, _: np.multiply(gradient[a:b], vector, out=result[a:b]), self._shape[0],
+                                 self._item)
 
-    @staticmethod
-    def _store(total: Array, dv: Tensor, accumulate: bool) -> None:
-        result, fresh = dv.accumulate(HOST) if accumulate else (dv.write(HOST), True)
-        if fresh:
-            result[...] = total.reshape(result.shape)
-        else:
-            result += total.reshape(result.shape)
+
+def _add_to(dv: Tensor, total: Array) -> None:
+    result, fresh = dv.accumulate(HOST)
+    if fresh:
+        result[...] = total.reshape(result.shape)
+    else:
+        result += total.reshape(result.shape)
 
 
 class CpuPReLU(_AgainstVector, PReLU):
     """PReLU on the host."""
-
 
     def forward(self, x: Tensor, slope: Tensor, y: Tensor) -> None:
         source, slopes = x.read(HOST).reshape(self._shape), slope.read(HOST).reshape(-1, 1)
@@ -116,5 +127,4 @@ class CpuPReLU(_AgainstVector, PReLU):
     def grad_slope(self, x: Tensor, dy: Tensor, dslope: Tensor) -> None:
         source = x.read(HOST).reshape(self._shape)
         total = self._sums.of_product(dy.read(HOST).reshape(self._shape), np.minimum(source, 0))
-        result = dslope.update(HOST)
-        result += total.reshape(result.shape)
+        _add_to(dslope, total)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...blob import HOST, Tensor
-from ..base import Elementwise
+from ..base import Elementwise, ElementwiseGroup
 from ..program import Call, Constant, Name, Node, Program
-from .threads import CHUNK, PARALLEL, Threads, split
+from .threads import PARALLEL, Threads, split
+
+# Elements a chunk at most.  More than fit into a core's L2 cache with all temporaries, since the threads wait for
+# the interpreter lock after each ufunc: on small chunks two of them are slower than one (measured).
+CHUNK = 262144
 
 UFUNCS: dict[str, Callable[..., Any]] = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "neg": np.negative, "pow": np.power,
@@ -88,53 +93,52 @@ class _Worker:
                     self.filled[leaf] = np.full(size, leaf[1] if leaf[0] == "number" else 0.0, dtype)
 
 
-class CpuElementwise(Elementwise):
-    """An element-wise program on the host."""
+class CpuElementwiseGroup(ElementwiseGroup):
+    """An element-wise program over sets of tensors on the host; threads share those that are large."""
 
     space = HOST
 
-    def __init__(self, program: Program, count: int, dtype: np.dtype[Any], threads: Threads) -> None:
-        self._program = program
+    def __init__(self, program: Program, counts: Sequence[int], dtype: np.dtype[Any], threads: Threads) -> None:
+        self._scalars = program.scalars
+        self._accesses = [(name, operator.methodcaller(access, HOST)) for name, access in program.accesses]
         self._lowering = _Lowering(program)
-        self._count = count
-        self._dtype = dtype
         self._threads = threads
-        self._chunks = split(count, CHUNK)
-        self._parallel = count >= PARALLEL
-        size = min(count, CHUNK)
-        self._workers = [_Worker(self._lowering, dtype, size) for _ in range(threads.count if self._parallel else 1)]
-        self._written = frozenset(program.writes)
-        self._read = frozenset(program.reads)
-
-    def run(self, tensors: Mapping[str, Tensor], **scalars: float) -> None:
-        arrays = {}
-        for name in self._program.tensors:
-            tensor = tensors[name]
-            if name not in self._written:
-                array = tensor.read(HOST)
+        # Large sets are cut for all workers, each to get as much; small ones are not worth waking another.
+        self._shared: list[tuple[int, int, int]] = []  # (set, start, stop)
+        self._alone: list[tuple[int, int, int]] = []
+        for index, count in enumerate(counts):
+            if count >= PARALLEL:
+                turns = -(-count // (threads.count * CHUNK))
+                self._shared += [(index, *piece) for piece in split(count, -(-count // (threads.count * turns)))]
             else:
-                array = tensor.update(HOST) if name in self._read else tensor.write(HOST)
-            arrays[name] = array.reshape(-1)
-        values = {name: float(scalars[name]) for name in self._program.scalars}
+                self._alone += [(index, *piece) for piece in split(count, CHUNK)]
+        size = max((stop - start for _, start, stop in (*self._shared, *self._alone)), default=0)
+        self._workers = [_Worker(self._lowering, dtype, size) for _ in range(threads.count if self._shared else 1)]
+
+    def run(self, sets: Sequence[Mapping[str, Tensor]], **scalars: float) -> None:
+        arrays = [{name: access(tensors[name]).reshape(-1) for name, access in self._accesses}
+                  for tensors in sets]
+        values = {name: float(scalars[name]) for name in self._scalars}
         for worker in self._workers:
             for leaf, array in worker.filled.items():
                 if leaf[0] == "scalar":
                     array.fill(values[leaf[1]])
-        if self._parallel:
-            self._threads.run(lambda i, w: self._chunk(arrays, values, self._workers[w], *self._chunks[i]),
-                              len(self._chunks))
-        else:
-            for chunk in self._chunks:
-                self._chunk(arrays, values, self._workers[0], *chunk)
 
-    def _chunk(self, arrays: Mapping[str, npt.NDArray[Any]], values: Mapping[str, float], worker: _Worker,
-               start: int, stop: int) -> None:
+        if self._shared:
+            self._threads.run(lambda i, w: self._chunk(arrays, values, self._workers[w], *self._shared[i]),
+                              len(self._shared))
+        for chunk in self._alone:
+            self._chunk(arrays, values, self._workers[0], *chunk)
+
+    def _chunk(self, sets: Sequence[Mapping[str, npt.NDArray[Any]]], values: Mapping[str, float], worker: _Worker,
+               index: int, start: int, stop: int) -> None:
+        arrays = {name: array[start:stop] for name, array in sets[index].items()}
         size = stop - start
 
         def get(source: Source) -> Any:
             kind, what = source
             if kind == "tensor":
-                return arrays[what][start:stop]
+                return arrays[what]
             if kind == "temporary":
                 return worker.temporaries[what][:size]
             if kind == "filled":
@@ -164,3 +168,15 @@ class CpuElementwise(Elementwise):
             other = choices[1].view(mask.dtype)
             np.bitwise_and(np.bitwise_xor(chosen, other), mask, out=mask)
             np.bitwise_xor(mask, other, out=bits)
+
+
+class CpuElementwise(Elementwise):
+    """An element-wise program on the host."""
+
+    space = HOST
+
+    def __init__(self, program: Program, count: int, dtype: np.dtype[Any], threads: Threads) -> None:
+        self._group = CpuElementwiseGroup(program, [count], dtype, threads)
+
+    def run(self, tensors: Mapping[str, Tensor], **scalars: float) -> None:
+        self._group.run([tensors], **scalars)

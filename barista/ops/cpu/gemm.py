@@ -19,7 +19,7 @@ PRODUCT = 1 << 18
 
 
 class CpuGemm(Gemm):
-    """C = alpha op(A) op(B) + beta C; the longer of M and N is cut into pieces.
+    """C = alpha op(A) op(B) + bias + beta C; the longer of M and N is cut into pieces.
 
     NumPy's product overwrites.  With `beta` a piece is computed beside C and added, so that the
     workspace is a piece and not a second C.
@@ -43,12 +43,14 @@ class CpuGemm(Gemm):
         self._buffers: list[npt.NDArray[Any]] = []
         self._buffer_size = self._adding_size * other
 
-    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
+    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0,
+            bias: Tensor | None = None) -> None:
         m, n, k = self._shape.m, self._shape.n, self._shape.k
         left = a.read(HOST).reshape((k, m) if self._trans_a else (m, k))
         right = b.read(HOST).reshape((n, k) if self._trans_b else (k, n))
         left = left.T if self._trans_a else left
         right = right.T if self._trans_b else right
+        shift = None if bias is None else bias.read(HOST).reshape(n)
         out, fresh = c.accumulate(HOST) if beta else (c.write(HOST), True)
         out, beta = out.reshape(m, n), 0.0 if fresh else beta
         if beta != 0 and not self._buffers:
@@ -69,6 +71,8 @@ class CpuGemm(Gemm):
                 if beta != 1:
                     np.multiply(part, beta, out=part)
                 np.add(part, product, out=part)
+            if shift is not None:
+                np.add(part, shift[columns], out=part)
 
         if self._parallel:
             self._threads.run(piece, len(pieces))

@@ -103,12 +103,13 @@ class CpuLRN(LRN):
 
         self._spread(work)
 
-    def backward(self, x: Tensor, y: Tensor, dy: Tensor, dx: Tensor) -> None:
-        source, output = x.read(HOST).reshape(self._shape), y.read(HOST).reshape(self._shape)
-        gradient, result = dy.read(HOST).reshape(self._shape), dx.write(HOST).reshape(self._shape)
+    def backward(self, x: Tensor, dy: Tensor, dx: Tensor) -> None:
+        source, gradient = x.read(HOST).reshape(self._shape), dy.read(HOST).reshape(self._shape)
+        result = dx.write(HOST).reshape(self._shape)
 
         def work(start: int, stop: int, worker: int) -> None:
-            ratio = gradient[start:stop] * output[start:stop]
+            ratio = source[start:stop] * self._factor[start:stop]
+            np.multiply(ratio, gradient[start:stop], out=ratio)
             np.divide(ratio, self._scale[start:stop], out=ratio)
             around = self._sums(ratio)
             np.multiply(around, source[start:stop], out=around)

@@ -11,15 +11,13 @@ from ...gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from ...schedule import CPU, FPGA, OPENCL, Entry, Schedule
 from ..base import Convolution, Gemm, OpSet, StageSeconds
 from ..hosted import HostedOps, convolution_text, gemm_text
+from ..scheduled import TEST, ScheduledConvolution, passes_on, placement, require_fit
+from .borrowed import BorrowedConvolution
 from .convolution import FpgaConvolution
-from .fitness import placement, require_fit
 from .loader import Loader
 from .products import FpgaGemm, Machine
-from .scheduled import BorrowedConvolution, ScheduledConvolution
 
 log = logging.getLogger(__name__)
-
-TEST = 1
 
 
 class FpgaOps(HostedOps):
@@ -27,7 +25,7 @@ class FpgaOps(HostedOps):
 
     Parameters
     ----------
-    host : an op set whose blobs live in the host's memory, in float32
+    host : an op set in float32 whose blobs live in the host's memory, or of a device that works there
     loader : has the bitstreams
     default : the bitstream of all convolutions where there is no schedule
     schedule : which bitstream computes each layer and pass; None gives everything to `default`
@@ -46,7 +44,7 @@ class FpgaOps(HostedOps):
     def __init__(self, host: OpSet, loader: Loader, default: str = "", schedule: Schedule | None = None,
                  inner_products: bool = False, open_opencl: Callable[[], OpSet] | None = None) -> None:
         super().__init__(host)
-        if host.space is not HOST:
+        if host.space is not HOST and not host.space.shares_host:
             raise UnsupportedError(f"the fpga op set stands on one in the host's memory, not on {host.space.name}")
         if self.dtype.itemsize != 4:
             raise UnsupportedError(f"the fpga op set computes in float32, not {self.dtype}; use the cpu backend")
@@ -63,7 +61,7 @@ class FpgaOps(HostedOps):
         else:
             _require_bitstreams(schedule, loader)
         # The op sets beside the array, by the name of their engine.
-        self._others: dict[str, OpSet] = {CPU: host}
+        self._others: dict[str, OpSet] = {CPU: host.parts[-1]}
         if schedule is not None and any(entry.engine == OPENCL for entry in schedule.entries):
             if open_opencl is None:
                 raise UnsupportedError(f"{schedule.source} has passes with engine {OPENCL}, and no OpenCL op set was "
@@ -81,6 +79,14 @@ class FpgaOps(HostedOps):
             plan = f"bitstream {self._default} (tile {tiles}, {fmt.name})"
         return f"FPGA: {self.loader.device}, {plan}; the rest on {self.host.describe()}"
 
+    @property
+    def parts(self) -> tuple[OpSet, ...]:
+        return (self, *(part for ops in self._others.values() for part in ops.parts))
+
+    @property
+    def scratch_bytes(self) -> int:
+        return sum(self._machine.tile_bytes.values())
+
     def say_host(self, op: str, reason: str = "") -> None:
         """Say it only with a reason: that all but convolutions and products runs on the host is by design."""
         if reason:
@@ -97,6 +103,8 @@ class FpgaOps(HostedOps):
         require_fit(self.schedule, net, passes, phase != TEST)
         for line in placement(self.schedule, passes):
             log.info("%s", line)
+        if OPENCL in self._others:
+            self._others[OPENCL].check_net(net, phase, passes_on(self.schedule, OPENCL, passes))
 
     def measure(self) -> None:
         for ops in self._others.values():
@@ -134,10 +142,11 @@ class FpgaOps(HostedOps):
         engines: dict[str, Convolution] = {}
         for name in dict.fromkeys(entry.engine for entry in entries.values()):
             if name == FPGA:
-                engines[name] = self._on_array(geometry, {pass_: entry.bitstream for pass_, entry in entries.items()
-                                                          if entry.engine == FPGA})
+                bitstreams = {pass_: entry.bitstream for pass_, entry in entries.items() if entry.engine == FPGA}
+                engines[name] = self.use(self._on_array(geometry, bitstreams))
             else:
                 ops = self._others[name]
+                ops.owner = self.owner
                 engines[name] = BorrowedConvolution(ops, ops.convolution(geometry), self._machine.clock,
                                                     self.owner.layer)
         return ScheduledConvolution({pass_: engines[entry.engine] for pass_, entry in entries.items()},

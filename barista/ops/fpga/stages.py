@@ -14,6 +14,8 @@ from ..base import StageSeconds
 IM2COL = "im2col"
 # A bitstream put onto the device.
 LOADING = "loading"
+# Those of a product.
+STAGES = tuple(field.name for field in dataclasses.fields(StageTimes))
 # What another op set computes, outside of its device's queue.
 PROCESSOR = "processor"
 
@@ -28,8 +30,8 @@ class StageClock:
         """Add what one product took, and what the loading of its bitstream took before it."""
         if loading_s:
             self.count(layer, pass_, LOADING, loading_s)
-        for stage, seconds in dataclasses.asdict(times).items():
-            self.count(layer, pass_, stage, seconds)
+        for stage in STAGES:
+            self.count(layer, pass_, stage, getattr(times, stage))
 
     @contextmanager
     def host(self, layer: str, pass_: str) -> Iterator[None]:

@@ -6,10 +6,15 @@ import itertools
 from collections.abc import Sequence
 
 from ...blob import Tensor
-from ..base import Combine, Join
+from ..base import AxisGeometry, Combine, Join
 from ..program import parse
+from .broadcast import Rows
 from .device import Device
 from .elementwise import OpenCLElementwise
+
+# Elements of a row that a work-item copies: on a CPU device it is a loop, on others a group goes side by side.
+COPY_PIECE_CPU = 8192
+COPY_PIECE = 1
 
 
 def forward_program(operation: str, coefficients: Sequence[float]) -> str:
@@ -73,19 +78,27 @@ class OpenCLJoin(Join):
     variant = "copies"
 
     def __init__(self, device: Device, outer: int, sizes: Sequence[int], inner: int) -> None:
-        self.space = self._space = device.space
+        self.space = device.space
+        is_cpu = device.context.is_cpu
+        piece = COPY_PIECE_CPU if is_cpu else COPY_PIECE
         self._outer = outer
-        self._rows = [size * inner for size in sizes]
-        self._offsets = [0, *itertools.accumulate(self._rows)]
+        self._lengths = [size * inner for size in sizes]
+        self._offsets = [0, *itertools.accumulate(self._lengths)]
+        self._items = [Rows(AxisGeometry(outer, 1, length), piece).items if length else 0 for length in self._lengths]
+        self._joins, self._splits = (
+            [device.kernel("join.cl", "copy_rows", "bbiiiiii", {"PIECE": piece}, heavy=is_cpu) for _ in sizes]
+            for _ in range(2))
 
     def join(self, parts: Sequence[Tensor], whole: Tensor) -> None:
         sources = [part.read(self.space) for part in parts]
         target, pitch = whole.write(self.space), self._offsets[-1]
-        for source, row, offset in zip(sources, self._rows, self._offsets, strict=False):
-            self._space.copy_rows(source, row, 0, target, pitch, offset, row, self._outer)
+        for source, length, offset, items, kernel in zip(sources, self._lengths, self._offsets, self._items,
+                                                         self._joins, strict=False):
+            kernel.run(items, source, target, length, 0, pitch, offset, self._outer, length)
 
     def split(self, whole: Tensor, parts: Sequence[Tensor | None]) -> None:
         source, pitch = whole.read(self.space), self._offsets[-1]
-        for part, row, offset in zip(parts, self._rows, self._offsets, strict=False):
+        for part, length, offset, items, kernel in zip(parts, self._lengths, self._offsets, self._items,
+                                                       self._splits, strict=False):
             if part is not None:
-                self._space.copy_rows(source, pitch, offset, part.write(self.space), row, 0, row, self._outer)
+                kernel.run(items, source, part.write(self.space), pitch, offset, length, 0, self._outer, length)

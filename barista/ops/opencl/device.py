@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,11 @@ from ... import resources
 from ...errors import DeviceError, out_of_memory
 from ...runtime.context import Context
 from ...runtime.kernel import Kernel
+from ...runtime.programs import Source
 from ...runtime.space import DeviceArray, OpenCLSpace
 from . import tuning
+
+_INCLUDE = re.compile(r'^#include "(\w+\.cl)"$', re.MULTILINE)
 
 
 class Scratch:
@@ -33,6 +38,21 @@ class Scratch:
         """Make sure of `count` elements in `slot`; returns their bytes."""
         self._reserved[slot] = max(count, self._reserved.get(slot, 0))
         return count * self._dtype.itemsize
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Reserve, within, in memory that is given back at the end: for primitives that are only tried."""
+        reserved, arrays = self._reserved, self._arrays
+        self._reserved, self._arrays = {}, {}
+        try:
+            yield
+        finally:
+            self._reserved, self._arrays = reserved, arrays
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots, as far as they were reserved."""
+        return sum(self._reserved.values()) * self._dtype.itemsize
 
     def array(self, slot: str, count: int | None = None) -> DeviceArray:
         """The memory of `slot`.
@@ -81,9 +101,14 @@ class Device:
         self.scratch = Scratch(self.space, dtype)
         self.gemm = gemm or tuning.parameters(context, dtype)
 
+    @property
+    def functions(self) -> dict[str, object]:
+        """The macro with which functions.cl is fast here."""
+        return {"OWN_FUNCTIONS": int(self.context.is_cpu and self.dtype.name == "float32")}
+
     def kernel(self, file: str, name: str, signature: str, macros: Mapping[str, object] | None = None,
                heavy: bool = False, head: str = "") -> Kernel:
-        """Return kernel `name` of ``opencl_kernels/file``, a new object at each call.
+        """Return kernel `name` of ``opencl_kernels/file``, a new object at each call, built later (see `Programs`).
 
         Parameters
         ----------
@@ -92,11 +117,15 @@ class Device:
         head : text put before the file
         """
         real = {"float32": "float", "float64": "double"}[self.dtype.name]
-        program = self.context.programs.build(file, head + kernel_source(file), {"REAL": real, **(macros or {})})
-        return Kernel(self.context, program, name, signature, self.dtype, heavy)
+        source = Source.of(file, head + kernel_source(file), {"REAL": real, **(macros or {})})
+        return Kernel(self.context, source, name, signature, self.dtype, heavy)
 
 
 @functools.cache
 def kernel_source(file: str) -> str:
-    """Text of a file of ``opencl_kernels/``."""
-    return resources.find("opencl_kernels", file).read_text(encoding="utf-8")
+    """Text of a file of ``opencl_kernels/``, with the text of what it includes in its place.
+
+    Drivers need not know where the files are, and find what they compiled before by the text.
+    """
+    text = resources.find("opencl_kernels", file).read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda found: kernel_source(found[1]), text)

@@ -11,6 +11,7 @@ from ...gemm.shapes import GemmShape
 from ...runtime.space import MAX_COUNT, DeviceArray
 from ..base import Gemm
 from .device import Device
+from .gemm_skinny import skinny
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +84,14 @@ class Product:
         self._m, self._n, self._groups = m, n, groups
         rows = tile_m(device, m)
         self._tiles = -(-m // rows) * -(-n // tile_n(device))
-        self._kernel = device.kernel("gemm.cl", "multiply", "bbbb" + "i" * 5 + "rr", _macros(device, rows), heavy=True)
+        self._kernel = device.kernel("gemm.cl", "multiply", "bbbbb" + "i" * 5 + "rr", _macros(device, rows), heavy=True)
 
     def run(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, k: int, products: int = 1, *,
-            bias: DeviceArray | None = None, offset: int = 0, alpha: float = 1.0, beta: float = 0.0) -> None:
-        """C = alpha A B + bias + beta C for `products` pairs; the first C begins at `offset`."""
-        self._kernel.run(products * self._tiles, a, b, c, bias, offset, self._m, self._n, k, self._groups,
-                         alpha, beta)
+            bias: DeviceArray | None = None, column_bias: DeviceArray | None = None, offset: int = 0,
+            alpha: float = 1.0, beta: float = 0.0) -> None:
+        """C = alpha A B + bias(M) + column_bias(N) + beta C for `products` pairs; the first C begins at `offset`."""
+        self._kernel.run(products * self._tiles, a, b, c, bias, column_bias, offset, self._m, self._n, k,
+                         self._groups, alpha, beta)
 
 
 class StripProduct:
@@ -108,35 +110,39 @@ class StripProduct:
         self._local_bytes = device.gemm.chunk_k * widest * device.dtype.itemsize
         self._self_packed = self._strips <= 1 or (self._strips <= units and shape.m * shape.k <= SELF_PACKED)
         self._pack_a = Packer(device, "a", a)
-        self._kernel = device.kernel("gemm.cl", "multiply_strips", "bbbbl" + "i" * 11 + "rr", _macros(device, rows),
-                                     heavy=True)
+        self._kernel = device.kernel("gemm.cl", "multiply_strips", "bbbbbl" + "i" * 11 + "rr",
+                                     _macros(device, rows), heavy=True)
 
     def count(self, k: int) -> int:
         """Elements of the packed A, `k` rows of B at a time."""
         return self._pack_a.count(k, self._strips if self._self_packed else 1)
 
-    def run(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, packed: DeviceArray, first: int, k: int,
-            alpha: float, beta: float) -> None:
-        """C = alpha A B + beta C for rows `first` to `first` + `k` of B; `packed` is scratch for `count` elements."""
+    def run(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, bias: DeviceArray | None, packed: DeviceArray,
+            first: int, k: int, alpha: float, beta: float) -> None:
+        """C = alpha A B + bias + beta C for `k` rows of B from `first` on; `packed` is scratch for `count` elements."""
         left, right = self._a, self._b
         a_offset = first * left.inner_stride
         if not self._self_packed:
             self._pack_a.run(a, packed, k, offset=a_offset)
-        self._kernel.run(self._strips * self._blocks, a if self._self_packed else None, packed, b, c,
+        self._kernel.run(self._strips * self._blocks, a if self._self_packed else None, packed, b, c, bias,
                          self._local_bytes, a_offset, left.lane_stride, left.inner_stride, first * right.inner_stride,
                          right.inner_stride, right.lane_stride, self._shape.m, self._shape.n, k, self._strips,
                          self._blocks, alpha, beta)
 
 
-class OpenCLGemm(Gemm):
-    """A matrix product on a device.
+class PackedProduct:
+    """C = op(A) op(B) of operands that are packed, for every shape on every device.
 
     Where the device has no memory for the packed operands it goes over K in steps, each half as long as the
     last that did not fit, and adds them up in C.
+
+    Attributes
+    ----------
+    variant : the parameters
+    scratch_bytes : memory for the packed operands
     """
 
     def __init__(self, device: Device, shape: GemmShape, trans_a: bool, trans_b: bool) -> None:
-        self.space = device.space
         self.variant = f"packed, {device.gemm}"
         self._scratch = device.scratch
         m, n, k = self._shape = (shape.m, shape.n, shape.k)
@@ -160,18 +166,17 @@ class OpenCLGemm(Gemm):
 
     def _reserve(self) -> None:
         self._counts = self._packed_counts(self._step)
-        self.workspace_bytes = sum(self._scratch.reserve(slot, count) for slot, count in self._counts.items())
+        self.scratch_bytes = sum(self._scratch.reserve(slot, count) for slot, count in self._counts.items())
 
-    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0) -> None:
+    def run(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, bias: DeviceArray | None, alpha: float,
+            beta: float) -> None:
+        """C = alpha op(A) op(B) + bias + beta C."""
         k = self._shape[2]
-        left, right = a.read(self.space), b.read(self.space)
-        result, fresh = c.accumulate(self.space) if beta else (c.write(self.space), True)
-        beta = 0.0 if fresh else beta
         done = 0
         while done < k or not done:
             rows = min(self._step, k - done)
             try:
-                self._run_rows(left, right, result, done, rows, alpha, 1.0 if done else beta)
+                self._run_rows(a, b, c, None if done else bias, done, rows, alpha, 1.0 if done else beta)
             except DeviceError as error:
                 # What fails for want of memory was not begun, so it can be tried again.
                 if self._step == 1 or not out_of_memory(error):
@@ -180,17 +185,17 @@ class OpenCLGemm(Gemm):
                 continue
             done += max(rows, 1)
 
-    def _run_rows(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, first: int, rows: int, alpha: float,
-                  beta: float) -> None:
-        """Add rows `first` and following of the common dimension to C."""
+    def _run_rows(self, a: DeviceArray, b: DeviceArray, c: DeviceArray, bias: DeviceArray | None, first: int,
+                  rows: int, alpha: float, beta: float) -> None:
+        """Add rows `first` and following of the common dimension, and the bias, to C."""
         packed_a = self._scratch.array("a", self._counts["a"])
         if self._strips is not None:
-            self._strips.run(a, b, c, packed_a, first, rows, alpha, beta)
+            self._strips.run(a, b, c, bias, packed_a, first, rows, alpha, beta)
             return
         packed_b = self._scratch.array("b", self._counts["b"])
         self._pack_a.run(a, packed_a, rows, offset=first * self._a.inner_stride)
         self._pack_b.run(b, packed_b, rows, offset=first * self._b.inner_stride)
-        self._product.run(packed_a, packed_b, c, rows, alpha=alpha, beta=beta)
+        self._product.run(packed_a, packed_b, c, rows, column_bias=bias, alpha=alpha, beta=beta)
 
     def _shorten(self, error: DeviceError) -> None:
         """Halve the step, to whole chunks where it holds some."""
@@ -200,3 +205,30 @@ class OpenCLGemm(Gemm):
         log.warning("matrix product of M=%d N=%d K=%d: %s; going on with %d of K at a time", m, n, k, error,
                     self._step)
         self._reserve()
+
+
+class OpenCLGemm(Gemm):
+    """A matrix product on a device.
+
+    Parameters
+    ----------
+    packed : whether the operands are packed even where the shape has a faster way
+    """
+
+    def __init__(self, device: Device, shape: GemmShape, trans_a: bool, trans_b: bool, packed: bool = False) -> None:
+        self.space = device.space
+        found = None if packed else skinny(device, shape, trans_a, trans_b)
+        self._product = found or PackedProduct(device, shape, trans_a, trans_b)
+        self.variant = self._product.variant
+
+    @property
+    def scratch_bytes(self) -> int:  # type: ignore[override]
+        """Memory for packed operands."""
+        return self._product.scratch_bytes
+
+    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0,
+            bias: Tensor | None = None) -> None:
+        left, right = a.read(self.space), b.read(self.space)
+        shift = None if bias is None else bias.read(self.space)
+        result, fresh = c.accumulate(self.space) if beta else (c.write(self.space), True)
+        self._product.run(left, right, result, shift, alpha, 0.0 if fresh else beta)

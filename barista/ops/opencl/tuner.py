@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from ...blob import Tensor
 from ...gemm.shapes import ConvolutionGeometry, GemmShape
-from .convolution import OpenCLConvolution
+from .conv_unrolled import UnrolledForward, UnrolledGradInput, UnrolledGradWeight
 from .device import Device
 from .gemm import OpenCLGemm
 from .tuning import GemmParameters, keep
@@ -106,9 +106,9 @@ def _works(device: Device) -> list[Work]:
     """Everything that is measured, with the parameters of `device`."""
     works = []
     for shape, trans_a, trans_b in PRODUCTS:
-        works.append(_product(OpenCLGemm(device, shape, trans_a, trans_b), device, shape))
+        works.append(_product(OpenCLGemm(device, shape, trans_a, trans_b, packed=True), device, shape))
     for geometry in CONVOLUTIONS:
-        works += _passes(OpenCLConvolution(device, geometry), device, geometry)
+        works += _passes(device, geometry)
     return works
 
 
@@ -118,8 +118,12 @@ def _product(product: OpenCLGemm, device: Device, shape: GemmShape) -> Work:
     return lambda: product.run(a, b, c)
 
 
-def _passes(convolution: OpenCLConvolution, device: Device, geometry: ConvolutionGeometry) -> list[Work]:
-    x, w, y = (Tensor(shape, device.dtype) for shape in (geometry.x_shape, geometry.w_shape, geometry.y_shape))
-    dx, dw, dy = (Tensor(shape, device.dtype) for shape in (geometry.x_shape, geometry.w_shape, geometry.y_shape))
-    return [lambda: convolution.forward(x, w, None, y), lambda: convolution.grad_weight(x, dy, dw),
-            lambda: convolution.grad_input(dy, w, dx)]
+def _passes(device: Device, geometry: ConvolutionGeometry) -> list[Work]:
+    g, space = geometry, device.space
+    x, w, y = (space.allocate(math.prod(shape), device.dtype) for shape in (g.x_shape, g.w_shape, g.y_shape))
+    for array in (x, w, y):
+        space.zero(array)
+    forward, grad_weight = UnrolledForward(device, g), UnrolledGradWeight(device, g)
+    grad_input = UnrolledGradInput(device, g)
+    return [lambda: forward.run(x, w, None, y, False), lambda: grad_weight.run(x, y, w, True),
+            lambda: grad_input.run(y, w, x)]

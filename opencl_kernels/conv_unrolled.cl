@@ -1,4 +1,4 @@
-// What a convolution adds to a matrix product (gemm.cl): packing of its unrolled input, and the way back.
+// What a convolution adds to a matrix product (gemm.cl): packing of its unrolled input, the way back, and rectifying.
 //
 // x(N, C, I) with I = (IZ, IY, IX), w(C_out, C/GROUPS, K), y(N, C_out, O).  One or two spatial axes are
 // three whose leading ones have size 1.  The unrolled input of an image and group has C/GROUPS * KZ*KY*KX
@@ -151,4 +151,14 @@ __kernel void fold(__global const real *restrict columns, __global real *restric
             }
         }
     }
+}
+
+// y = max(y, 0) for images `first` and following; NaN stays.  Work-items: (image, group, output channel), the last
+// fastest; `planes` of them an image.
+__kernel void rectify(__global real *restrict y, const int first, const int planes, const uint items)
+{
+    const uint id = get_global_id(0);
+    if (id >= items) return;
+    __global real *restrict plane = y + ((size_t)first * planes + id) * PIXELS;
+    for (int pixel = 0; pixel < PIXELS; pixel++) plane[pixel] = plane[pixel] <= 0 ? (real)0 : plane[pixel];
 }

@@ -1,0 +1,126 @@
+"""barista summary: the table of layers and what a batch needs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from little_nets import inputs, layer, make
+from opencl_device import open_opencl
+
+from barista.cli.arguments import Parser
+from barista.cli.main import main
+from barista.cli.memory import memory_of
+from barista.cli.planning import add_planning, open_planning_net
+from barista.ops.cpu import CpuOps
+from barista.proto.caffe_pb2 import TEST
+from barista.resources import find
+
+LENET = str(find("prototxt", "lenet", "train_val.prototxt"))
+SOLVER = str(find("prototxt", "lenet", "solver.prototxt"))
+SHAPE = ("--input-shape", "1,28,28", "--batch", "64")
+
+
+def summary(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    assert main(["summary", *words]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def workspace(backend: str, text: str) -> tuple[float, float]:
+    """MiB that layers hold, and that they share, as a summary says."""
+    found = re.search(rf"^workspace on {backend} +([\d.]+) MiB that layers hold, "
+                      r"and ([\d.]+) MiB that they use in turn$", text, re.MULTILINE)
+    assert found, text
+    return float(found[1]), float(found[2])
+
+
+def test_the_table_of_lenet(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = summary(capsys, "--model", LENET, *SHAPE)
+    rows = {line.split()[0]: line for line in lines if line}
+    assert rows["layer"].split() == ["layer", "type", "output", "parameters", "MMAC", "MiB", "workspace", "MiB"]
+    cells = {name: re.split(r"  +", line) for name, line in rows.items()}
+    assert cells["conv1"][:-1] == ["conv1", "Convolution", "64 x 20 x 24 x 24", "520", "18.43", "2.8"]
+    assert float(cells["conv1"][-1]) > 0.1  # the columns of each thread
+    assert cells["pool1"] == ["pool1", "Pooling", "64 x 20 x 12 x 12", "0.7", "0.2"]
+    assert cells["ip1"] == ["ip1", "InnerProduct", "64 x 500", "400,500", "25.60", "0.1"]
+    assert cells["relu1"] == ["relu1", "ReLU", "64 x 500"]  # in place
+    assert len(rows["conv1"]) == len(rows["layer"])  # aligned
+    assert "parameters               431,080 (1.6 MiB)" in lines
+    assert any(line.startswith("a batch of 64 needs ") for line in lines)
+
+
+def test_history_gradients_and_phase(capsys: pytest.CaptureFixture[str]) -> None:
+    train = "\n".join(summary(capsys, "--model", LENET, *SHAPE, "--solver", SOLVER, "--backend", "cpu"))
+    assert "gradients of parameters  1.6 MiB" in train and "history of the solver    1.6 MiB" in train
+    test = "\n".join(summary(capsys, "--model", LENET, *SHAPE, "--phase", "TEST"))
+    assert "gradients" not in test and "history" not in test
+
+
+def test_the_sum_is_that_of_its_parts() -> None:
+    net = make(inputs(x=(2, 3), t=(2,)) + layer("InnerProduct", "x", "a", "inner_product_param { num_output: 5 }", "a")
+               + layer("ReLU", "a", "a", name="relu")
+               + layer("InnerProduct", "a", "f", "inner_product_param { num_output: 4 }", "f")
+               + layer("SoftmaxWithLoss", "f t", "loss", name="loss"), CpuOps(), head="")
+    memory = memory_of(net, moments=2)
+    assert memory.parameters == 4 * (3 * 5 + 5 + 5 * 4 + 4) == memory.parameter_gradients
+    assert memory.history == 2 * memory.parameters
+    assert memory.values == 4 * (6 + 2 + 10 + 8 + 1)
+    assert memory.gradients == 4 * (10 + 8)
+    assert memory.held == 4 * 2 * 4 and memory.shared == 0  # the probabilities
+    assert memory.total == sum((memory.parameters, memory.parameter_gradients, memory.history, memory.values,
+                                memory.gradients, memory.held)) - memory.saved
+    assert memory.saved == 4 * net.memory_plan().saved_count
+    net = make(inputs(x=(2, 3)) + layer("TanH", "x", "y", name="y"), CpuOps(), TEST, head="")
+    assert str(memory_of(net)) == "0.0 MiB: parameters 0.0, blobs 0.0, workspace 0.0"
+
+
+def test_training_says_what_a_batch_needs(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = min(path for path in digits.iterdir())
+    definition = (f"layer {{ name: 'data' type: 'Data' top: 'x' top: 't' data_param {{ source: '{source}' "
+                  "batch_size: 4 backend: LMDB } }"
+                  + layer("InnerProduct", "x", "f", "inner_product_param { num_output: 10 }", "f")
+                  + layer("SoftmaxWithLoss", "f t", "loss", name="loss"))
+    (tmp_path / "net.prototxt").write_text(definition)
+    (tmp_path / "solver.prototxt").write_text("net: 'net.prototxt' base_lr: 0.01 lr_policy: 'fixed' max_iter: 1 "
+                                              "snapshot_after_train: false solver_mode: CPU")
+    assert main(["train", "--solver", "solver.prototxt"]) == 0
+    assert "A batch needs 0.1 MiB: parameters 0.0, their gradients 0.0, the solver's history 0.0, blobs 0.0, " \
+        "workspace 0.0\n" in capsys.readouterr().err
+
+
+def test_the_backend_is_chosen_as_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixture,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text(f"net: '{LENET}' base_lr: 0.01 lr_policy: 'fixed' solver_mode: CPU")
+    for words in ((), ("--solver", str(solver))):
+        out = "\n".join(summary(capsys, "--model", LENET, *SHAPE, *words))
+        held, shared = workspace("cpu", out)
+        assert held > 0.1 and shared == 0
+    assert "chosen by solver_mode: CPU" in caplog.text
+
+
+@pytest.mark.opencl
+def test_the_workspace_of_a_device_is_told_without_measuring(monkeypatch: pytest.MonkeyPatch,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    open_opencl()
+    from barista.ops.opencl.measure import Bench
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a summary measures nothing")
+
+    monkeypatch.setattr(Bench, "seconds", refuse)
+    train, test = ("\n".join(summary(capsys, "--model", LENET, *SHAPE, "--backend", "opencl", "--phase", phase))
+                   for phase in ("TRAIN", "TEST"))
+    assert workspace("opencl", train) > workspace("opencl", test) > (0, 0)
+
+
+def test_no_blob_takes_memory_for_a_summary() -> None:
+    parser = Parser("barista summary", "", "")
+    add_planning(parser)
+    net = open_planning_net(parser.read(["--model", LENET, *SHAPE]))
+    memory_of(net)
+    assert not any(tensor.memory._copies for name, blob in net.blobs.items() if name != "loss"
+                   for tensor in (blob.value, blob.grad))
