@@ -97,14 +97,15 @@ class FpgaOps(HostedOps):
                 f"swap(s), {self.loader.load_s:.3f} s of loading")
 
     def check_net(self, net: str, phase: int, passes: Mapping[str, frozenset[Pass]]) -> None:
-        if self.schedule is None:
-            return
-        self.schedule.check(net, None)
-        require_fit(self.schedule, net, passes, phase != TEST)
-        for line in placement(self.schedule, passes):
-            log.info("%s", line)
-        if OPENCL in self._others:
-            self._others[OPENCL].check_net(net, phase, passes_on(self.schedule, OPENCL, passes))
+        beside: Mapping[str, frozenset[Pass]] = {}
+        if self.schedule is not None:
+            self.schedule.check(net, None)
+            require_fit(self.schedule, net, passes, phase != TEST)
+            for line in placement(self.schedule, passes):
+                log.info("%s", line)
+            beside = passes_on(self.schedule, OPENCL, passes)
+        for ops in dict.fromkeys((self.host, *self._others.values())):
+            ops.check_net(net, phase, beside if ops is self._others.get(OPENCL) else {})
 
     def measure(self) -> None:
         for ops in self._others.values():
