@@ -83,17 +83,19 @@ def set_mode_cpu() -> None:
     set_mode("cpu")
 
 
-def set_mode_opencl(device: str | int | None = None, *, verify_gemm: bool = False) -> None:
+def set_mode_opencl(device: str | int | None = None, schedule: str | os.PathLike[str] | None = None, *,
+                    verify_gemm: bool = False) -> None:
     """Let nets made from now on compute on an OpenCL device.
 
     Parameters
     ----------
     device : its number in `barista device_query`, or part of its name; None lets Barista choose
+    schedule : file that says what computes each pass of a convolution; None: the fastest kernel that is known
     verify_gemm : compare each convolution and product with the CPU's
     """
     from .compose import set_mode
 
-    set_mode("opencl", device=_device_name(device), verify=verify_gemm)
+    set_mode("opencl", device=_device_name(device), schedule=schedule, verify=verify_gemm)
 
 
 def set_mode_gpu() -> None:

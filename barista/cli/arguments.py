@@ -172,6 +172,10 @@ def warn_ignored(command: str, args: argparse.Namespace) -> None:
             logger.warning("--%s has no effect on `barista %s`", key.removeprefix("ignored_"), command)
 
 
+# What a number of prototxt holds.
+LARGEST = 2**31 - 1
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """Return a reader of whole numbers that are not below `least`."""
     def read(text: str) -> int:
@@ -181,6 +185,8 @@ def at_least(least: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is too small; give {least} or more")
+        if value > LARGEST:
+            raise argparse.ArgumentTypeError(f"{value} is too large; give {LARGEST} or less")
         return value
     return read
 

@@ -111,6 +111,8 @@ Change the network (train_val.prototxt) or how it is trained (solver.prototxt), 
 
   barista train --solver solver.prototxt
 
+With `pip install 'barista-caffe[opencl]'` the same goes faster: barista train --solver solver.prototxt --backend opencl
+
 Or set max_iter: 600 in solver.prototxt and go on from here:
 
   barista train --solver solver.prototxt --snapshot {state}"""

@@ -103,6 +103,10 @@ class Convolution(Primitive):
     def grad_input(self, dy: Tensor, w: Tensor, dx: Tensor) -> None:
         """dx = the gradient with respect to x; it is also Deconvolution's forward pass."""
 
+    def mixes(self, pass_: Pass) -> bool:
+        """Whether results of a pass take rounding from their neighbours, as Winograd's do."""
+        return False
+
 
 class Broadcast(Primitive):
     """A vector v(axis) against x(outer, axis, inner): Bias, Scale, and biases of other layers."""

@@ -45,6 +45,9 @@ class ScheduledConvolution(Convolution):
     def grad_input(self, dy: Tensor, w: Tensor, dx: Tensor) -> None:
         self._engine(Pass.GRAD_INPUT).grad_input(dy, w, dx)
 
+    def mixes(self, pass_: Pass) -> bool:
+        return self._engine(pass_).mixes(pass_)
+
     def _engine(self, pass_: Pass) -> Convolution:
         """What computes a pass.
 

@@ -188,6 +188,10 @@ class _VerifiedConvolution(Convolution):
         self._compare(Pass.GRAD_INPUT, dx, expected, magnitudes, _largest(dy, w))
 
     def _compare(self, pass_: Pass, actual: Tensor, expected: Tensor, magnitudes: Tensor, largest: float) -> None:
-        share = self._checks[pass_].compare(actual, expected.read(HOST), magnitudes.read(HOST), largest)
+        sums = magnitudes.read(HOST)
+        if self._checked.mixes(pass_):
+            # Rounding is that of the largest sums near a number, not of its own.
+            sums = np.full_like(sums, sums.max(initial=0.0))
+        share = self._checks[pass_].compare(actual, expected.read(HOST), sums, largest)
         self._tally.passes += 1
         self._tally.largest = max(self._tally.largest, share)

@@ -101,9 +101,8 @@ class Choices:
         unknown = self._unknown(works) if self._measured else {}
         if not unknown:
             return
-        log.info("Measuring convolution kernels for %d passes, once for this device, at most %g s ...", len(unknown),
-                 BUDGET_S)
-        deadline = time.perf_counter() + BUDGET_S
+        log.info("Building and measuring convolution kernels for %d passes, once for this device ...", len(unknown))
+        deadline = math.inf
         measured: dict[Work, dict[str, float]] = {}
         late: list[Work] = []
         try:
@@ -115,6 +114,8 @@ class Choices:
                             wanted = {work: _families(work, unknown[work]) if stage == "families" else
                                       _relatives(unknown[work], measured.get(work, {})) for work in works_together}
                             self._build(itertools.chain.from_iterable(wanted.values()))
+                            # A small net is measured whole, however long a busy machine builds for it.
+                            deadline = min(deadline, time.perf_counter() + BUDGET_S)
                             for work, some in wanted.items():
                                 if some and time.perf_counter() < deadline:
                                     seconds = Bench(self._device, *work).seconds(some, deadline)
@@ -171,7 +172,8 @@ class Choices:
     def _chosen(self, small: Work) -> str:
         """The name that the table has for a work of few images, or ''."""
         chosen = self._read().get(text(small))
-        if chosen is None or chosen.among != _names(self.there(small)):
+        there = self.there(small)
+        if chosen is None or chosen.among != _names(there) or all(v.name != chosen.variant for v in there):
             return ""
         return chosen.variant
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ class Chosen:
 
     variant: str
     among: str
+
+log = logging.getLogger(__name__)
 
 
 def user_table() -> Path:
@@ -114,16 +117,22 @@ class ChoiceTable:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return []
-        except (OSError, ValueError) as error:
-            raise DeviceError(f"{path} cannot be read ({error}); delete it, and the kernels of convolutions are "
-                              "chosen anew") from None
+        except OSError as error:
+            raise DeviceError(f"{path} cannot be read ({error.strerror}); delete it, and the kernels of convolutions "
+                              "are chosen anew") from None
+        except ValueError as error:
+            return self._spoilt(f"cannot be read ({error})")
         entries = data.get("entries") if isinstance(data, dict) and data.get("format") == FORMAT else None
         if not isinstance(entries, list) or not all(
                 isinstance(entry, dict) and sorted(entry) == sorted(FIELDS)
                 and all(isinstance(value, str) for value in entry.values()) for entry in entries):
-            raise DeviceError(f"{path} is no table of format {FORMAT} whose entries have the fields "
-                              f"{', '.join(FIELDS)}; delete it, and the kernels of convolutions are chosen anew")
+            return self._spoilt(f"is no table of format {FORMAT} whose entries have the fields {', '.join(FIELDS)}")
         return entries
+
+    def _spoilt(self, why: str) -> list[dict[str, str]]:
+        """No entries: what is kept can be measured again, and no training should end for it."""
+        log.warning("%s %s; the kernels of convolutions are chosen anew, and the file is replaced", self.path, why)
+        return []
 
 
 @contextlib.contextmanager

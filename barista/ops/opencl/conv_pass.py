@@ -21,10 +21,12 @@ class ForwardPass(abc.ABC):
     Attributes
     ----------
     workspace_bytes, scratch_bytes : memory that it alone holds, and that it shares, see `Primitive`
+    mixes : whether results take rounding from their neighbours
     """
 
     workspace_bytes: int = 0
     scratch_bytes: int = 0
+    mixes: bool = False
 
     @abc.abstractmethod
     def run(self, x: DeviceArray, w: DeviceArray, bias: DeviceArray | None, y: DeviceArray, rectify: bool) -> None:
@@ -37,10 +39,12 @@ class GradWeightPass(abc.ABC):
     Attributes
     ----------
     workspace_bytes, scratch_bytes : memory that it alone holds, and that it shares, see `Primitive`
+    mixes : whether results take rounding from their neighbours
     """
 
     workspace_bytes: int = 0
     scratch_bytes: int = 0
+    mixes: bool = False
 
     @abc.abstractmethod
     def run(self, x: DeviceArray, dy: DeviceArray, dw: DeviceArray, accumulate: bool) -> None:
@@ -53,10 +57,12 @@ class GradInputPass(abc.ABC):
     Attributes
     ----------
     workspace_bytes, scratch_bytes : memory that it alone holds, and that it shares, see `Primitive`
+    mixes : whether results take rounding from their neighbours
     """
 
     workspace_bytes: int = 0
     scratch_bytes: int = 0
+    mixes: bool = False
 
     @abc.abstractmethod
     def run(self, dy: DeviceArray, w: DeviceArray, dx: DeviceArray) -> None:

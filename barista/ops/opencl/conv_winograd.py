@@ -275,6 +275,8 @@ def _local_bytes(device: Device, maps: _Maps, kind: Kind, tiles: int, rows: int,
 class _Forward(ForwardPass):
     """y = x * w + bias."""
 
+    mixes = True
+
     def __init__(self, device: Device, geometry: ConvolutionGeometry, kind: Kind) -> None:
         self._convolution = _Convolution(device, _forward_maps(geometry), kind)
         self.scratch_bytes = self._convolution.scratch_bytes
@@ -286,6 +288,8 @@ class _Forward(ForwardPass):
 
 class _GradInput(GradInputPass):
     """dx = dy * w, its windows turned about."""
+
+    mixes = True
 
     def __init__(self, device: Device, geometry: ConvolutionGeometry, kind: Kind) -> None:
         self._convolution = _Convolution(device, _grad_input_maps(geometry), kind)
@@ -345,6 +349,8 @@ def _even_share(count: int, step: int, most: int) -> int:
 
 class _GradWeight(GradWeightPass):
     """Sums of shares of the tiles, which are added in their order."""
+
+    mixes = True
 
     def __init__(self, device: Device, geometry: ConvolutionGeometry, kind: Kind) -> None:
         maps = _forward_maps(geometry)

@@ -56,6 +56,10 @@ class OpenCLConvolution(Convolution):
             if pass_ not in self._made:
                 self._make(pass_, self._wanted.get(pass_) or self._choices.variant(self.geometry, pass_))
 
+    def mixes(self, pass_: Pass) -> bool:
+        self.make((pass_,))
+        return bool(self._made[pass_][1].mixes)
+
     def _make(self, pass_: Pass, variant: Variant[Any]) -> None:
         self._made[pass_] = (variant.name, variant.make())
         self.variant = ", ".join(f"{each.value}: {self._made[each][0]}" for each in Pass if each in self._made)
