@@ -1,10 +1,7 @@
 """Processes that build programs for this one, since PoCL builds one program at a time in a process.
 
 What a helper built lies in PoCL's cache on disk, where this process finds it.  Helpers only save time: what one fails
-to build, for whatever reason, is built here, where errors are told.
-
-Run as a program (``python -m barista.runtime.build_helpers DEVICE``) this module is such a process: it reads pickled
-jobs from its standard input until that ends, and answers each with a byte.
+to build, for whatever reason, is built here, where errors are told.  What they run is `build_worker`.
 """
 
 from __future__ import annotations
@@ -20,10 +17,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 log = logging.getLogger(__name__)
 
+WORKER = "barista.runtime.build_worker"
 MOST_HELPERS = 7
 DONE = b"."
 
@@ -100,7 +98,7 @@ class Helpers:
         # Two processes with threads bound to the same cores would stand in each other's way.
         environment = {**os.environ, "PYTHONPATH": paths, "POCL_AFFINITY": "0"}
         while len(self._running) < min(_cores() - 1, MOST_HELPERS, jobs):
-            command = [sys.executable, "-m", __name__, str(self._device)]
+            command = [sys.executable, "-m", WORKER, str(self._device)]
             try:
                 self._running.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                                       stderr=subprocess.DEVNULL, env=environment))
@@ -123,30 +121,3 @@ def _feed(process: subprocess.Popen[bytes], todo: collections.deque[T], job: Cal
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def main(device: str) -> None:
-    """Build what the standard input asks for."""
-    import numpy as np
-
-    from ..errors import DeviceError
-    from .context import Context
-    from .kernel import Kernel
-    from .programs import Source
-
-    context = Context(device)
-    given: Any = sys.stdin.buffer
-    with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
-        while True:
-            job: Job = pickle.load(given)
-            source = Source(job.name, job.text, job.options)
-            with contextlib.suppress(DeviceError):  # it is told where the program is built again
-                for recipe in job.kernels:
-                    Kernel(context, source, recipe.name, recipe.signature, np.dtype(recipe.real), recipe.heavy).build()
-                context.finish()
-            sys.stdout.buffer.write(DONE)
-            sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
