@@ -27,12 +27,16 @@ def _seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def _quiet_again() -> Iterator[None]:
-    """Commands set up the log of the process: take it down again, so that other tests see the library as it is."""
+    """Commands set up the log of the process, in fixtures too: take it down before and after every test."""
     logger = logging.getLogger("barista")
-    level, handlers = logger.level, list(logger.handlers)
+
+    def restore() -> None:
+        logger.setLevel(logging.NOTSET)
+        logger.handlers[:] = []
+
+    restore()
     yield
-    logger.setLevel(level)
-    logger.handlers[:] = handlers
+    restore()
 
 
 @pytest.fixture(autouse=True)
