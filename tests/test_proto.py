@@ -20,6 +20,7 @@ from barista.proto import caffe_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = Path(__file__).parent / "golden" / "caffe.tsv"
+FORKS = Path(__file__).parent / "golden" / "forks.tsv"
 OURS = {("caffe.SolverParameter.SolverMode", "FPGA", "2")}
 
 
@@ -68,25 +69,26 @@ def schema_rows(proto: FileDescriptorProto) -> tuple[set[tuple[str, ...]], set[t
     return fields, enums
 
 
-def table_rows() -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
-    rows = [tuple(line.split("\t")) for line in TABLE.read_text().splitlines() if not line.startswith("#")]
+def table_rows(table: Path) -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
+    rows = [tuple(line.split("\t")) for line in table.read_text().splitlines() if not line.startswith("#")]
     enums = {(row[0].removeprefix("enum "), *row[1:]) for row in rows if row[0].startswith("enum ")}
     return {row for row in rows if not row[0].startswith("enum ")}, enums
 
 
-def test_fields_are_those_of_caffe() -> None:
+def test_fields_are_those_of_caffe_and_its_forks() -> None:
     fields, _ = schema_rows(schema())
-    expected, _ = table_rows()
-    assert len(expected) > 350
-    assert fields == expected
+    (caffe, _), (forks, _) = table_rows(TABLE), table_rows(FORKS)
+    assert len(caffe) > 350 and len(forks) > 40
+    assert not caffe & forks
+    assert fields == caffe | forks
 
 
-def test_enum_values_are_those_of_caffe_and_fpga() -> None:
+def test_enum_values_are_those_of_caffe_its_forks_and_fpga() -> None:
     _, enums = schema_rows(schema())
-    _, expected = table_rows()
-    assert len(expected) > 90
-    assert not expected & OURS
-    assert enums == expected | OURS
+    (_, caffe), (_, forks) = table_rows(TABLE), table_rows(FORKS)
+    assert len(caffe) > 90
+    assert not caffe & (forks | OURS)
+    assert enums == caffe | forks | OURS
 
 
 def test_syntax_package_and_name() -> None:

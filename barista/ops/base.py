@@ -6,16 +6,6 @@ variant, builds its kernels and reserves its workspace when it is made; running 
 only computes.  Primitives take `Tensor`s and ask them for arrays in their own
 memory space, so a primitive that runs on the host inside a device's op set moves
 what it needs by itself.
-
-Conventions of every primitive
-
-- Arrays are C order, NCHW; all tensors of one primitive have the op set's dtype.
-- Gradients of parameters are *added to* (Caffe accumulates them over ``iter_size``
-  and over shared layers); gradients of bottoms are *overwritten*.  What is added to memory
-  that was cleared overwrites it, see `Tensor.accumulate`.
-- Outputs may share memory with inputs only where the docstring says "in place".  A primitive therefore
-  asks for the arrays that it reads before those that it writes.
-- NaN passes through: a maximum or a pooled window with a NaN in it is NaN.
 """
 
 from __future__ import annotations
@@ -36,256 +26,29 @@ from ..gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from .geometry import AxisGeometry as AxisGeometry
 from .geometry import PoolingGeometry as PoolingGeometry
 from .geometry import Shape as Shape
+from .primitives import LRN as LRN
+from .primitives import Accuracy as Accuracy
+from .primitives import BatchNorm as BatchNorm
+from .primitives import Broadcast as Broadcast
+from .primitives import Combine as Combine
+from .primitives import Convolution as Convolution
+from .primitives import Dropout as Dropout
+from .primitives import Elementwise as Elementwise
+from .primitives import ElementwiseGroup as ElementwiseGroup
+from .primitives import Gemm as Gemm
+from .primitives import Join as Join
+from .primitives import Loss as Loss
+from .primitives import LossRule as LossRule
+from .primitives import MarginLoss as MarginLoss
+from .primitives import Pooling as Pooling
+from .primitives import PReLU as PReLU
+from .primitives import Primitive as Primitive
+from .primitives import Softmax as Softmax
 from .tuned import Tuned
 from .workspace import Owner as Owner
 from .workspace import Workspace as Workspace
 
-
-class Primitive(abc.ABC):
-    """One computation at fixed shapes.
-
-    Attributes
-    ----------
-    space : memory in which it computes
-    variant : which way was chosen, for the placement report
-    workspace_bytes : memory that it alone holds beyond its arguments; where it is made of primitives, these say it
-    scratch_bytes : memory in which it works while it runs, of what the primitives of its op set use in turn
-    resolution : relative step of the numbers that it multiplies, where coarser than the dtype's; else 0
-    """
-
-    space: Space
-    variant: str = ""
-    workspace_bytes: int = 0
-    scratch_bytes: int = 0
-    resolution: float = 0.0
-
-
 P = TypeVar("P", bound=Primitive)
-
-
-class Elementwise(Primitive):
-    """A compiled element-wise program (see `program`); in place where the program allows it."""
-
-    @abc.abstractmethod
-    def run(self, tensors: Mapping[str, Tensor], **scalars: float) -> None:
-        """Run on `tensors` by name, all of the count given when it was made; those it does not name are ignored."""
-
-
-class ElementwiseGroup(Primitive):
-    """One compiled element-wise program for several sets of tensors, each set of a count of its own."""
-
-    @abc.abstractmethod
-    def run(self, sets: Sequence[Mapping[str, Tensor]], **scalars: float) -> None:
-        """Run on each of `sets`, as many as there were counts and in their order; no two write the same memory."""
-
-
-class Gemm(Primitive):
-    """C(M, N) = alpha op(A)(M, K) op(B)(K, N) + bias(N) + beta C(M, N), row-major; the bias is added to each row."""
-
-    @abc.abstractmethod
-    def run(self, a: Tensor, b: Tensor, c: Tensor, alpha: float = 1.0, beta: float = 0.0,
-            bias: Tensor | None = None) -> None:
-        """`beta` = 0 overwrites C whatever it held (NaN included)."""
-
-
-class Convolution(Primitive):
-    """The three passes of a convolution x(N, C, *I), w(D, C/g, *k) -> y(N, D, *O)."""
-
-    @abc.abstractmethod
-    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, rectify: bool = False) -> None:
-        """y = x * w + bias(D), or with `rectify` max(that, 0), so that a ReLU behind it costs nothing."""
-
-    @abc.abstractmethod
-    def grad_weight(self, x: Tensor, dy: Tensor, dw: Tensor) -> None:
-        """dw += the gradient with respect to w."""
-
-    @abc.abstractmethod
-    def grad_input(self, dy: Tensor, w: Tensor, dx: Tensor) -> None:
-        """dx = the gradient with respect to x; it is also Deconvolution's forward pass."""
-
-    def mixes(self, pass_: Pass) -> bool:
-        """Whether results of a pass take rounding from their neighbours, as Winograd's do."""
-        return False
-
-
-class Broadcast(Primitive):
-    """A vector v(axis) against x(outer, axis, inner): Bias, Scale, and biases of other layers."""
-
-    @abc.abstractmethod
-    def add(self, x: Tensor, v: Tensor, y: Tensor) -> None:
-        """y = x + v; in place."""
-
-    @abc.abstractmethod
-    def multiply(self, x: Tensor, v: Tensor, y: Tensor, bias: Tensor | None = None,
-                 saved: Tensor | None = None) -> None:
-        """y = x * v (+ bias, a vector too); in place, where `saved` can take a copy of x."""
-
-    @abc.abstractmethod
-    def sum(self, dy: Tensor, dv: Tensor) -> None:
-        """dv += sum of dy over outer and inner."""
-
-    @abc.abstractmethod
-    def gradients(self, dy: Tensor, x: Tensor, v: Tensor, dx: Tensor | None, dv: Tensor | None,
-                  dbias: Tensor | None) -> None:
-        """Of `multiply`, those that are asked for: dx = dy * v, in place; dv += sum of dy * x; dbias += sum of dy."""
-
-
-class Pooling(Primitive):
-    """Maximum or average pooling; a maximum remembers where it came from until `backward`."""
-
-    @abc.abstractmethod
-    def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> None:
-        """y = the pooled x; `mask` (as y) takes the index h*W+w of each maximum, as a number."""
-
-    @abc.abstractmethod
-    def backward(self, dy: Tensor, dx: Tensor) -> None:
-        """dx = the gradient; for a maximum it goes to the first of equal elements."""
-
-
-class LRN(Primitive):
-    """Local response normalisation (Krizhevsky et al. 2012, section 3.3)."""
-
-    @abc.abstractmethod
-    def forward(self, x: Tensor, y: Tensor) -> None:
-        """y = x * (k + alpha/n * window sum of x^2)^-beta."""
-
-    @abc.abstractmethod
-    def backward(self, x: Tensor, dy: Tensor, dx: Tensor) -> None:
-        """dx from x and dy of the last `forward`."""
-
-
-class BatchNorm(Primitive):
-    """Normalisation over outer and inner of x(outer, axis, inner) (Ioffe and Szegedy 2015)."""
-
-    @abc.abstractmethod
-    def forward_train(self, x: Tensor, mean: Tensor, variance: Tensor, y: Tensor) -> None:
-        """Take mean and (biased) variance of x, store them, and normalise; in place.
-
-        Where it is not in place x must stay as it is until `backward_train`.
-        """
-
-    @abc.abstractmethod
-    def forward_test(self, x: Tensor, mean: Tensor, variance: Tensor, y: Tensor) -> None:
-        """Normalise with the given mean and variance; in place."""
-
-    @abc.abstractmethod
-    def backward_train(self, dy: Tensor, dx: Tensor) -> None:
-        """The gradient of the last `forward_train`; in place."""
-
-    @abc.abstractmethod
-    def backward_test(self, dy: Tensor, dx: Tensor) -> None:
-        """The gradient of the last `forward_test`; in place."""
-
-
-class PReLU(Primitive):
-    """y = max(x, 0) + slope * min(x, 0), slope(axis) of x(outer, axis, inner) (He et al. 2015)."""
-
-    @abc.abstractmethod
-    def forward(self, x: Tensor, slope: Tensor, y: Tensor) -> None:
-        """In place."""
-
-    @abc.abstractmethod
-    def grad_input(self, x: Tensor, slope: Tensor, dy: Tensor, dx: Tensor) -> None:
-        """In place (dy, dx)."""
-
-    @abc.abstractmethod
-    def grad_slope(self, x: Tensor, dy: Tensor, dslope: Tensor) -> None:
-        """dslope += ..."""
-
-
-class Dropout(Primitive):
-    """Dropout; the mask is drawn on the host, so every op set drops the same elements."""
-
-    @abc.abstractmethod
-    def forward(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> None:
-        """y = x * mask / (1 - ratio); in place."""
-
-    @abc.abstractmethod
-    def backward(self, dy: Tensor, dx: Tensor) -> None:
-        """dx = dy * mask / (1 - ratio) with the mask of the last `forward`; in place."""
-
-
-class Softmax(Primitive):
-    """Softmax over the axis of x(outer, axis, inner)."""
-
-    @abc.abstractmethod
-    def forward(self, x: Tensor, y: Tensor) -> None:
-        """y = exp(x - max) / sum; in place."""
-
-    @abc.abstractmethod
-    def backward(self, y: Tensor, dy: Tensor, dx: Tensor) -> None:
-        """dx = y * (dy - sum(dy * y)); in place (dy, dx)."""
-
-
-class Loss(Primitive):
-    """A scalar loss of a prediction and a target, normalised as it was made to be."""
-
-    @abc.abstractmethod
-    def forward(self, x: Tensor, target: Tensor, loss: Tensor) -> None:
-        """loss() = the normalised loss."""
-
-    @abc.abstractmethod
-    def backward(self, x: Tensor, target: Tensor, loss_weight: Tensor, dx: Tensor) -> None:
-        """dx = loss_weight() * the gradient of the last `forward` with respect to x."""
-
-
-class MarginLoss(Primitive):
-    """A loss that is a function of margins, which it leaves where the caller wants them."""
-
-    @abc.abstractmethod
-    def forward(self, x: Tensor, target: Tensor, margins: Tensor, loss: Tensor) -> None:
-        """margins (as x) and loss() = their normalised sum."""
-
-    @abc.abstractmethod
-    def backward(self, target: Tensor, loss_weight: Tensor, margins: Tensor) -> None:
-        """Overwrite the margins of the last `forward` by loss_weight() * the gradient with respect to x."""
-
-
-class Accuracy(Primitive):
-    """Share of rows whose label is among the top k of x(outer, axis, inner)."""
-
-    @abc.abstractmethod
-    def forward(self, x: Tensor, labels: Tensor, accuracy: Tensor, per_class: Tensor | None) -> None:
-        """accuracy() and, where asked, per_class(axis)."""
-
-
-class Combine(Primitive):
-    """Sum (with coefficients), product or maximum of tensors of one shape."""
-
-    @abc.abstractmethod
-    def forward(self, xs: Sequence[Tensor], y: Tensor) -> None:
-        """y = the combination; y may lie on one of xs for a sum or a product."""
-
-    @abc.abstractmethod
-    def backward(self, index: int, xs: Sequence[Tensor], y: Tensor, dy: Tensor, dx: Tensor) -> None:
-        """dx = the gradient with respect to xs[index]."""
-
-
-class Join(Primitive):
-    """Concatenation along the middle axis: parts (outer, size_i, inner) and a whole (outer, sum, inner)."""
-
-    @abc.abstractmethod
-    def join(self, parts: Sequence[Tensor], whole: Tensor) -> None:
-        """Write the parts side by side into the whole."""
-
-    @abc.abstractmethod
-    def split(self, whole: Tensor, parts: Sequence[Tensor | None]) -> None:
-        """Write each part of the whole that is not None."""
-
-
-@dataclasses.dataclass(frozen=True)
-class LossRule:
-    """How a loss is counted and normalised.
-
-    Parameters
-    ----------
-    normalization : FULL, VALID, BATCH_SIZE or NONE, as in Caffe's LossParameter
-    ignore_label : targets of this value count nothing, or None
-    """
-
-    normalization: str = "VALID"
-    ignore_label: int | None = None
-
 
 # (layer, pass) -> stage -> seconds.
 StageSeconds = dict[tuple[str, str], dict[str, float]]
@@ -294,7 +57,7 @@ StageSeconds = dict[tuple[str, str], dict[str, float]]
 class OpSet(abc.ABC):
     """Makes primitives that compute in one memory space and one dtype.
 
-    Each method makes one primitive; the classes above say what it does.
+    Each method makes one primitive; the classes in `primitives` say what it does.
 
     Attributes
     ----------
