@@ -14,13 +14,6 @@
 
 #include "rows.cl"
 
-// The element of a vector that belongs to row `row`, element i.
-#if ALONG
-#define ELEMENT(v) v[i]
-#else
-#define ELEMENT(v) v[row % axis]
-#endif
-
 // Mean of a part, and the sum of the squares of what deviates from it.  The deviations from the mean as it was
 // first found add up to its rounding error, by which both are mended.
 __kernel void moments(__global const real *restrict x, __global real *restrict means,

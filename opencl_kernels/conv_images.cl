@@ -18,29 +18,13 @@
 // For CPU devices, where a work-group is one work-item and local memory is cache.  No barriers; each element is one
 // sum in one order.
 
-#ifndef REAL
-#define REAL float  // element type: float, or double where the device has cl_khr_fp64
-#endif
-#ifndef TILE_M
-#define TILE_M 6    // channels of a tile: 1 or more; TILE_M * VECTORS + VECTORS + 1 vector registers hold it
-#endif
-#ifndef VECTOR
-#define VECTOR 8    // elements of a vector: 4, 8 or 16
-#endif
-#ifndef VECTORS
-#define VECTORS 2   // vectors in a row of a tile: 1, or an even number
-#endif
-#ifndef AVX512
-#define AVX512 0    // 1: inner loops are compiled for x86-64 with AVX-512 (F, VL, DQ, BW), which the processor must have
-#endif
+// Here VECTOR is 4, 8 or 16, and VECTORS 1 or an even number.
+#define APART __attribute__((noinline))
+#include "tiles.cl"
+
 #define LANES (VECTOR * VECTORS)  // images of a set; half a set has half of them
 // Pixels that are turned at a time: a cache line's worth, or half where their lines would evict each other.
 #define PIXELS(channels) ((channels) > 32 ? 8 : 16)
-
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
-typedef REAL real;
-typedef JOIN(REAL, VECTOR) vector;
 #if VECTORS == 1
 #define HALF_VECTORS 1
 #if VECTOR == 16
@@ -53,16 +37,6 @@ typedef JOIN(REAL, 2) half_vector;
 #else
 #define HALF_VECTORS (VECTORS / 2)
 typedef vector half_vector;
-#endif
-typedef JOIN(REAL, 4) real4;
-typedef vector loose __attribute__((aligned(sizeof(real))));
-typedef real4 loose4 __attribute__((aligned(sizeof(real))));
-
-// The target belongs on a function of its own: on the kernel it would hold for PoCL's work-item loops too.
-#if AVX512
-#define INNER __attribute__((noinline, target("avx512f,avx512vl,avx512dq,avx512bw"))) static
-#else
-#define INNER __attribute__((noinline)) static
 #endif
 
 // Sum the taps of one pixel: `rows` rows of `runs` runs of `length` numbers for each image, and as many tiles of

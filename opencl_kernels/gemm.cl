@@ -23,44 +23,16 @@
 // Several products at once ("batch") differ in B and C and share A in turn: product z takes
 // A number z % groups.
 
-#ifndef REAL
-#define REAL float  // element type: float, or double where the device has cl_khr_fp64
-#endif
-#ifndef TILE_M
-#define TILE_M 6    // rows of a tile: 1 or more; TILE_M * VECTORS + VECTORS + 1 vector registers hold it
-#endif
-#ifndef VECTOR
-#define VECTOR 8    // elements of a vector: 2, 4, 8 or 16
-#endif
-#ifndef VECTORS
-#define VECTORS 2   // vectors in a row of a tile: 1 or more
-#endif
 #ifndef CHUNK_K
 #define CHUNK_K 256 // rows of B that a strip packs at a time: 1 or more
 #endif
 #ifndef PACK_ROWS
 #define PACK_ROWS 64  // rows of one panel that a work-item of pack_a or pack_b copies: 1 or more
 #endif
-#ifndef AVX512
-#define AVX512 0    // 1: inner loops are compiled for x86-64 with AVX-512 (F, VL, DQ, BW), which the processor has
-#endif
+#include "tiles.cl"
+
 #define TILE_N (VECTOR * VECTORS)
 #define PREFETCHED_ROWS 8 // rows of a strip that are read side by side
-
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
-typedef REAL real;
-typedef JOIN(REAL, VECTOR) vector;
-typedef JOIN(REAL, 4) real4;
-typedef real4 loose4 __attribute__((aligned(sizeof(real))));
-typedef vector loose __attribute__((aligned(sizeof(real))));
-
-// The target belongs on a function of its own: on the kernel it would hold for PoCL's work-item loops too.
-#if AVX512
-#define INNER __attribute__((noinline, target("avx512f,avx512vl,avx512dq,avx512bw"))) static
-#else
-#define INNER static
-#endif
 
 // Copy `rows` rows of an operand into a panel: to[k][lane] = from[k * row_stride + lane * lane_stride], zeros
 // from lane number `lanes` on; `space` is where the panel lies.

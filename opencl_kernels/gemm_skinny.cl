@@ -13,40 +13,12 @@
 // so much further left that it ends with the matrix; what is computed twice is stored once.  Every element of C is
 // one sum in one order, so that the same inputs give the same bits.
 
-#ifndef REAL
-#define REAL float  // element type: float, or double where the device has cl_khr_fp64
-#endif
-#ifndef TILE_M
-#define TILE_M 6    // rows of a tile: 1 or more; TILE_M * VECTORS + VECTORS + 1 vector registers hold it
-#endif
-#ifndef VECTOR
-#define VECTOR 8    // elements of a vector: 2, 4, 8 or 16
-#endif
-#ifndef VECTORS
-#define VECTORS 2   // vectors in a row of a tile: 1 or more
-#endif
-#ifndef AVX512
-#define AVX512 0    // 1: inner loops are compiled for x86-64 with AVX-512 (F, VL, DQ, BW), which the processor has
-#endif
+#include "tiles.cl"
+
 #ifndef AHEAD
 #define AHEAD 0     // bytes by which the large matrix is fetched ahead into the second cache; 0: not at all
 #endif
 #define TILE_N (VECTOR * VECTORS)
-
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
-typedef REAL real;
-typedef JOIN(REAL, VECTOR) vector;
-typedef JOIN(REAL, 4) real4;
-typedef vector loose __attribute__((aligned(sizeof(real))));
-typedef real4 loose4 __attribute__((aligned(sizeof(real))));
-
-// The target belongs on a function of its own: on the kernel it would hold for PoCL's work-item loops too.
-#if AVX512
-#define INNER __attribute__((noinline, target("avx512f,avx512vl,avx512dq,avx512bw"))) static
-#else
-#define INNER static
-#endif
 
 #define UNROLLED _Pragma("unroll")
 #define LINE (64 / (int)sizeof(real))  // elements of a cache line

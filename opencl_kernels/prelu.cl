@@ -4,13 +4,6 @@
 
 #include "rows.cl"
 
-// The element of a vector that belongs to row `row`, element i.
-#if ALONG
-#define ELEMENT(v) v[i]
-#else
-#define ELEMENT(v) v[row % axis]
-#endif
-
 // In place too.
 __kernel void forward(__global const real *x, __global const real *restrict slope, __global real *y, const int axis,
                       const int rows, const int length, const uint items)

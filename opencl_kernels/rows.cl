@@ -44,6 +44,13 @@ typedef vector loose __attribute__((aligned(sizeof(real))));
     const int last = first + BLOCK < rows ? first + BLOCK : rows;                                           \
     const int left = id % strips * COLUMNS, right = left + COLUMNS < axis ? left + COLUMNS : axis;
 
+// The element of a vector that belongs to row `row`, element i.
+#if ALONG
+#define ELEMENT(v) v[i]
+#else
+#define ELEMENT(v) v[row % axis]
+#endif
+
 // The elements of a loop's rounds are different ones, also where two pointers are the same.
 #define VECTOR_LOOP _Pragma("clang loop vectorize(assume_safety) interleave(enable)")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...blob import Tensor
 from ...runtime.space import DeviceArray
 from ..base import AxisGeometry, BatchNorm
-from .broadcast import PIECE, PIECE_CPU, VECTOR, Parts, Rows
+from .broadcast import VECTOR, Cut
 from .device import Device
 
 
@@ -14,22 +14,20 @@ class OpenCLBatchNorm(BatchNorm):
 
     def __init__(self, device: Device, geometry: AxisGeometry, eps: float, in_place: bool = False) -> None:
         self.space = device.space
+        cut = Cut(device, geometry)
+        geometry, parts = cut.geometry, cut.parts
+        self._rows, self._parts = cut.rows, parts
         self._axis, self._eps = geometry.axis, eps
-        if geometry.axis == 1:
-            geometry = AxisGeometry(1, 1, geometry.outer * geometry.inner)
         self._share = 1 / max(1, geometry.outer * geometry.inner)
-        is_cpu = device.context.is_cpu
-        self._rows = Rows(geometry, PIECE_CPU if is_cpu else PIECE)
-        self._parts = parts = Parts(device, geometry)
         self._parts_sizes = (self._axis, parts.count, parts.pieces, parts.most, parts.last)
-        file, macros = "batch_norm.cl", {**parts.macros, "PIECE": PIECE_CPU if is_cpu else PIECE}
-        self._moments = device.kernel(file, "moments", "bbbiii", parts.macros, heavy=True)
-        self._statistics = device.kernel(file, "statistics", "bbbbbbiiiiirr", parts.macros, heavy=True)
-        self._given = device.kernel(file, "given", "bbbbr", macros)
-        self._normalise = device.kernel(file, "normalise", "bbbbbiii", macros, heavy=is_cpu)
-        self._sums = device.kernel(file, "sums", "bbbbbiii", parts.macros, heavy=True)
-        self._backward = device.kernel(file, "backward", "bbbbbbbiiir", macros, heavy=is_cpu)
-        self._multiply = device.kernel("broadcast.cl", "multiply", "bbbbbiii", macros, heavy=is_cpu)
+        file = "batch_norm.cl"
+        self._moments = cut.over_parts(file, "moments", "bbbiii")
+        self._statistics = cut.over_parts(file, "statistics", "bbbbbbiiiiirr")
+        self._given = device.kernel(file, "given", "bbbbr", parts.macros)
+        self._normalise = cut.over_rows(file, "normalise", "bbbbbiii")
+        self._sums = cut.over_parts(file, "sums", "bbbbbiii")
+        self._backward = cut.over_rows(file, "backward", "bbbbbbbiiir")
+        self._multiply = cut.over_rows("broadcast.cl", "multiply", "bbbbbiii")
         self._centre, self._inverse, self._gradient, self._slope = (
             Tensor((geometry.axis,), device.dtype).write(self.space) for _ in range(4))
         self._copy = Tensor(geometry.shape, device.dtype)  # takes memory where it is used

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...blob import Tensor
+from ...runtime.kernel import Kernel
 from ...runtime.space import DeviceArray
 from ..base import AxisGeometry, Broadcast
 from .device import Device
@@ -88,22 +89,45 @@ class Parts:
                       int(not fresh), int(not other_fresh))
 
 
+class Cut:
+    """How the kernels over a tensor (outer, axis, inner) are cut into work-items, and the making of such kernels.
+
+    Attributes
+    ----------
+    geometry : of the tensor, as one long row where the axis is 1
+    rows, parts : work-items of kernels that go over it, and of those that sum
+    """
+
+    def __init__(self, device: Device, geometry: AxisGeometry) -> None:
+        if geometry.axis == 1:
+            geometry = AxisGeometry(1, 1, geometry.outer * geometry.inner)
+        piece = PIECE_CPU if device.context.is_cpu else PIECE
+        self.geometry = geometry
+        self.rows = Rows(geometry, piece)
+        self.parts = Parts(device, geometry)
+        self._device, self._macros = device, {**self.parts.macros, "PIECE": piece}
+
+    def over_rows(self, file: str, name: str, signature: str) -> Kernel:
+        """A kernel that goes over the rows."""
+        return self._device.kernel(file, name, signature, self._macros, heavy=self._device.context.is_cpu)
+
+    def over_parts(self, file: str, name: str, signature: str) -> Kernel:
+        """A kernel that sums parts."""
+        return self._device.kernel(file, name, signature, self.parts.macros, heavy=True)
+
+
 class OpenCLBroadcast(Broadcast):
     """A vector against a tensor on a device; rows are summed first, then what they gave."""
 
     def __init__(self, device: Device, geometry: AxisGeometry) -> None:
         self.space = device.space
-        if geometry.axis == 1:
-            geometry = AxisGeometry(1, 1, geometry.outer * geometry.inner)
-        is_cpu = device.context.is_cpu
-        self._rows = Rows(geometry, PIECE_CPU if is_cpu else PIECE)
-        self._parts = Parts(device, geometry)
-        self.scratch_bytes = self._parts.scratch_bytes
-        file, macros = "broadcast.cl", {**self._parts.macros, "PIECE": PIECE_CPU if is_cpu else PIECE}
-        self._add = device.kernel(file, "add", "bbbiii", macros, heavy=is_cpu)
-        self._multiply = device.kernel(file, "multiply", "bbbbbiii", macros, heavy=is_cpu)
-        name = "gradients_of_columns" if self._rows.along else "gradients_of_rows"
-        self._gradients = device.kernel(file, name, "bbbbbbiii", self._parts.macros, heavy=True)
+        cut = Cut(device, geometry)
+        self._rows, self._parts = cut.rows, cut.parts
+        self.scratch_bytes = cut.parts.scratch_bytes
+        self._add = cut.over_rows("broadcast.cl", "add", "bbbiii")
+        self._multiply = cut.over_rows("broadcast.cl", "multiply", "bbbbbiii")
+        name = "gradients_of_columns" if cut.rows.along else "gradients_of_rows"
+        self._gradients = cut.over_parts("broadcast.cl", name, "bbbbbbiii")
 
     def add(self, x: Tensor, v: Tensor, y: Tensor) -> None:
         self._add.run(self._rows.items, x.read(self.space), v.read(self.space), y.write(self.space),

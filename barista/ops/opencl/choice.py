@@ -102,25 +102,10 @@ class Choices:
         if not unknown:
             return
         log.info("Building and measuring convolution kernels for %d passes, once for this device ...", len(unknown))
-        deadline = math.inf
         measured: dict[Work, dict[str, float]] = {}
         late: list[Work] = []
         try:
-            with _progress(2 * len(unknown)) as bar:
-                # What matters most, which family computes, is found for as many passes as there is time for.
-                for stage in ("families", "relatives"):
-                    for works_together in _batches(list(unknown), TOGETHER):
-                        if time.perf_counter() < deadline:
-                            wanted = {work: _families(work, unknown[work]) if stage == "families" else
-                                      _relatives(unknown[work], measured.get(work, {})) for work in works_together}
-                            self._build(itertools.chain.from_iterable(wanted.values()))
-                            # A small net is measured whole, however long a busy machine builds for it.
-                            deadline = min(deadline, time.perf_counter() + BUDGET_S)
-                            for work, some in wanted.items():
-                                if some and time.perf_counter() < deadline:
-                                    seconds = Bench(self._device, *work).seconds(some, deadline)
-                                    measured[work] = {**measured.get(work, {}), **seconds}
-                        bar.update(len(works_together))
+            self._measure(unknown, measured)
             late = [work for work in unknown if work not in measured]
         finally:
             chosen = {text(work): Chosen(best(measured.get(work, {}), unknown[work]), _names(unknown[work]))
@@ -130,6 +115,28 @@ class Choices:
         log.info("Chose the kernels of %d passes by measuring%s; kept in %s", len(measured),
                  f", of {len(late)} by rule, since the time was up (barista tune measures all)" if late else "",
                  self._table.path)
+
+    def _measure(self, unknown: Mapping[Work, list[Variant[Any]]], measured: dict[Work, dict[str, float]]) -> None:
+        """Measure variants of works until the time is up, and put into `measured` what each takes in seconds.
+
+        What matters most, which family computes, is found for as many passes as there is time for.
+        """
+        deadline = math.inf
+        with _progress(2 * len(unknown)) as bar:
+            for families in (True, False):
+                for works in _batches(list(unknown), TOGETHER):
+                    if time.perf_counter() >= deadline:
+                        return
+                    wanted = {work: _families(work, unknown[work]) if families else
+                              _relatives(unknown[work], measured.get(work, {})) for work in works}
+                    self._build(itertools.chain.from_iterable(wanted.values()))
+                    # A small net is measured whole, however long a busy machine builds for it.
+                    deadline = min(deadline, time.perf_counter() + BUDGET_S)
+                    for work, some in wanted.items():
+                        if some and time.perf_counter() < deadline:
+                            seconds = Bench(self._device, *work).seconds(some, deadline)
+                            measured[work] = {**measured.get(work, {}), **seconds}
+                    bar.update(len(works))
 
     def tune(self, works: Iterable[Work]) -> Iterator[Tuned]:
         """Measure all variants of all works, and keep the fastest; see `OpSet.tune_convolutions`.

@@ -15,8 +15,8 @@ from typing import Generic, TypeVar
 from ...runtime.space import DeviceArray
 
 
-class ForwardPass(abc.ABC):
-    """y = x * w + bias.
+class ConvolutionPass:
+    """One pass of a convolution, its kernels made.
 
     Attributes
     ----------
@@ -27,42 +27,26 @@ class ForwardPass(abc.ABC):
     workspace_bytes: int = 0
     scratch_bytes: int = 0
     mixes: bool = False
+
+
+class ForwardPass(ConvolutionPass, abc.ABC):
+    """y = x * w + bias."""
 
     @abc.abstractmethod
     def run(self, x: DeviceArray, w: DeviceArray, bias: DeviceArray | None, y: DeviceArray, rectify: bool) -> None:
         """`rectify`: y = max(x * w + bias, 0), with NaN passing through."""
 
 
-class GradWeightPass(abc.ABC):
-    """dw (+)= the gradient with respect to w.
-
-    Attributes
-    ----------
-    workspace_bytes, scratch_bytes : memory that it alone holds, and that it shares, see `Primitive`
-    mixes : whether results take rounding from their neighbours
-    """
-
-    workspace_bytes: int = 0
-    scratch_bytes: int = 0
-    mixes: bool = False
+class GradWeightPass(ConvolutionPass, abc.ABC):
+    """dw (+)= the gradient with respect to w."""
 
     @abc.abstractmethod
     def run(self, x: DeviceArray, dy: DeviceArray, dw: DeviceArray, accumulate: bool) -> None:
         """`accumulate`: add to what `dw` holds; else overwrite it, whatever it held."""
 
 
-class GradInputPass(abc.ABC):
-    """dx = the gradient with respect to x.
-
-    Attributes
-    ----------
-    workspace_bytes, scratch_bytes : memory that it alone holds, and that it shares, see `Primitive`
-    mixes : whether results take rounding from their neighbours
-    """
-
-    workspace_bytes: int = 0
-    scratch_bytes: int = 0
-    mixes: bool = False
+class GradInputPass(ConvolutionPass, abc.ABC):
+    """dx = the gradient with respect to x."""
 
     @abc.abstractmethod
     def run(self, dy: DeviceArray, w: DeviceArray, dx: DeviceArray) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...blob import Tensor
 from ..base import AxisGeometry, PReLU
-from .broadcast import PIECE, PIECE_CPU, Parts, Rows
+from .broadcast import Cut
 from .device import Device
 
 
@@ -13,16 +13,12 @@ class OpenCLPReLU(PReLU):
 
     def __init__(self, device: Device, geometry: AxisGeometry) -> None:
         self.space = device.space
-        if geometry.axis == 1:
-            geometry = AxisGeometry(1, 1, geometry.outer * geometry.inner)
-        is_cpu = device.context.is_cpu
-        self._rows = Rows(geometry, PIECE_CPU if is_cpu else PIECE)
-        self._parts = Parts(device, geometry)
-        self.scratch_bytes = self._parts.scratch_bytes
-        file, macros = "prelu.cl", {**self._parts.macros, "PIECE": PIECE_CPU if is_cpu else PIECE}
-        self._forward = device.kernel(file, "forward", "bbbiii", macros, heavy=is_cpu)
-        self._grad_input = device.kernel(file, "grad_input", "bbbbiii", macros, heavy=is_cpu)
-        self._grad_slope = device.kernel(file, "grad_slope", "bbbiii", self._parts.macros, heavy=True)
+        cut = Cut(device, geometry)
+        self._rows, self._parts = cut.rows, cut.parts
+        self.scratch_bytes = cut.parts.scratch_bytes
+        self._forward = cut.over_rows("prelu.cl", "forward", "bbbiii")
+        self._grad_input = cut.over_rows("prelu.cl", "grad_input", "bbbbiii")
+        self._grad_slope = cut.over_parts("prelu.cl", "grad_slope", "bbbiii")
 
     def forward(self, x: Tensor, slope: Tensor, y: Tensor) -> None:
         self._forward.run(self._rows.items, x.read(self.space), slope.read(self.space), y.write(self.space),
