@@ -18,7 +18,6 @@ Needs PyTorch (pip install torch) for its column.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import platform
 import statistics
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from roofline import Roofline, measure
-from turns import compare, ratio, spread
+from turns import compare, ratio, spread, write_csv
 
 import barista
 from barista.blob import HOST, Tensor
@@ -264,11 +263,7 @@ def main() -> None:
                      **{f"{key}_ms": statistics.median(values) * 1e3 for key, values in times.items()},
                      **{f"{key}_over_opencl": middle for key, (_, middle, _) in ratios.items()}, "variant": variant})
     if options.csv:
-        with options.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows({key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()}
-                             for row in rows)
+        write_csv(options.csv, rows)
     if options.plot:
         plot(rows, names, options.plot)
 

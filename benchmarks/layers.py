@@ -14,7 +14,6 @@ Needs PyTorch (pip install torch).
 from __future__ import annotations
 
 import argparse
-import csv
 import platform
 import statistics
 from collections.abc import Callable
@@ -26,7 +25,7 @@ import torch
 from roofline import measure
 from torch_net import TorchNet
 from train import NETWORKS, definition
-from turns import compare, ratio, spread
+from turns import compare, ratio, spread, write_csv
 
 import barista
 from barista.compose import make_ops
@@ -138,11 +137,7 @@ def main() -> None:
                              **{f"{key}_ms": statistics.median(values) * 1e3 for key, values in times.items()},
                              "cpu_over_opencl": cells[0][1], "pytorch_over_opencl": cells[1][1]})
     if options.csv:
-        with options.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows({key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()}
-                             for row in rows)
+        write_csv(options.csv, rows)
     if options.plot:
         plot(rows, options.plot)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 Call = Callable[[], object]
 
@@ -55,3 +58,12 @@ def spread(times: list[float], digits: int = 3) -> str:
     """Median and quartiles in milliseconds."""
     low, middle, high = (value * 1e3 for value in statistics.quantiles(times, n=4))
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of the same columns, numbers to four digits."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()}
+                         for row in rows)
