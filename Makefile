@@ -21,10 +21,10 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/barista demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 	$(BIN)/python tools/check_protobuf_range.py
 
 lint: $(VENV)/test.stamp

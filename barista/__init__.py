@@ -31,9 +31,27 @@ TRAIN = 0
 TEST = 1
 
 if TYPE_CHECKING:
+    from . import coord_map, draw, io, layers, proto
+    from .classifier import Classifier
+    from .detector import Detector
+    from .glog import init_log
     from .layers import layer_types as layer_type_list
-    from .log import init_log
     from .net import Net
+    from .net_spec import NetSpec, params, to_proto
+    from .pycaffe import (
+        NCCL,
+        Timer,
+        has_nccl,
+        log,
+        set_device,
+        set_mode_gpu,
+        set_multiprocess,
+        set_solver_count,
+        set_solver_rank,
+        solver_count,
+        solver_rank,
+    )
+    from .python_layer import Layer
     from .solvers import (
         AdaDeltaSolver,
         AdaGradSolver,
@@ -45,30 +63,35 @@ if TYPE_CHECKING:
         get_solver,
     )
 
-# Names that are imported when first used, so that `import barista` stays quick.
+# Names that are imported when first used, so that `import barista` stays quick: the module, and the name in it.
 _LAZY = {
+    "Classifier": ("barista.classifier", "Classifier"),
+    "Detector": ("barista.detector", "Detector"),
+    "Layer": ("barista.python_layer", "Layer"),
     "Net": ("barista.net", "Net"),
-    "init_log": ("barista.log", "init_log"),
+    "init_log": ("barista.glog", "init_log"),
+    "layer_type_list": ("barista.layers", "layer_types"),
+    **{name: ("barista.net_spec", name) for name in ("NetSpec", "params", "to_proto")},
+    **{name: ("barista.pycaffe", name) for name in (
+        "NCCL", "Timer", "has_nccl", "log", "set_device", "set_mode_gpu", "set_multiprocess", "set_solver_count",
+        "set_solver_rank", "solver_count", "solver_rank")},
     **{name: ("barista.solvers", name) for name in (
         "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "NesterovSolver", "RMSPropSolver", "SGDSolver", "Solver",
         "get_solver")},
-    "layer_type_list": ("barista.layers", "layer_types"),
 }
 
-# Names of pycaffe that scripts use and this version lacks.
-_LATER = frozenset(("Classifier", "Detector", "Layer", "NCCL", "NetSpec", "Timer", "coord_map", "draw", "io", "layers",
-                    "log", "params", "set_device", "set_mode_gpu", "set_multiprocess", "set_solver_count",
-                    "set_solver_rank", "solver_count", "solver_rank", "to_proto"))
+# Modules of pycaffe that scripts use without importing them; `layers` makes layers of a NetSpec, too.
+_MODULES = {name: f"barista.{name}" for name in ("coord_map", "draw", "io", "layers", "proto")}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        import importlib
+    import importlib
 
+    if name in _LAZY:
         module, attribute = _LAZY[name]
         return getattr(importlib.import_module(module), attribute)
-    if name in _LATER:
-        raise AttributeError(f"pycaffe's {name!r} is not in this version of Barista")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'barista' has no attribute {name!r}; {nearest(name, __all__)}".rstrip("; "))
 
 
@@ -96,11 +119,6 @@ def set_mode_opencl(device: str | int | None = None, schedule: str | os.PathLike
     from .compose import set_mode
 
     set_mode("opencl", device=_device_name(device), schedule=schedule, verify=verify_gemm)
-
-
-def set_mode_gpu() -> None:
-    """Let nets made from now on compute on an OpenCL device, which stands for the GPU of Caffe's scripts."""
-    set_mode_opencl()
 
 
 def set_mode_fpga(bitstream: str | os.PathLike[str] | None = None, schedule: str | os.PathLike[str] | None = None, *,
@@ -134,9 +152,11 @@ def set_random_seed(seed: int) -> None:
 
 
 __all__ = [
-    "TEST", "TRAIN", "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "BaristaError", "BitstreamError", "DataError",
-    "DeviceError", "MissingExtraError", "NesterovSolver", "Net", "NetError", "PrototxtError", "RMSPropSolver",
-    "SGDSolver", "ScheduleError", "ShapeError", "SnapshotError", "Solver", "SolverError", "UnsupportedError",
-    "__version__", "get_solver", "init_log", "layer_type_list", "set_mode_cpu", "set_mode_fpga", "set_mode_gpu",
-    "set_mode_opencl", "set_random_seed",
+    "NCCL", "TEST", "TRAIN", "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "BaristaError", "BitstreamError",
+    "Classifier", "DataError", "Detector", "DeviceError", "Layer", "MissingExtraError", "NesterovSolver", "Net",
+    "NetError", "NetSpec", "PrototxtError", "RMSPropSolver", "SGDSolver", "ScheduleError", "ShapeError",
+    "SnapshotError", "Solver", "SolverError", "Timer", "UnsupportedError", "__version__", "coord_map", "draw",
+    "get_solver", "has_nccl", "init_log", "io", "layer_type_list", "layers", "log", "params", "proto", "set_device",
+    "set_mode_cpu", "set_mode_fpga", "set_mode_gpu", "set_mode_opencl", "set_multiprocess", "set_random_seed",
+    "set_solver_count", "set_solver_rank", "solver_count", "solver_rank", "to_proto",
 ]

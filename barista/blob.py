@@ -23,6 +23,8 @@ Shape = tuple[int, ...]
 
 # Caffe: blobs have at most 32 axes.
 MAX_AXES = 32
+# Caffe: and at most as many elements as a signed 32-bit integer counts.
+MAX_COUNT = 2**31 - 1
 
 # Where arrays of the host begin, so that devices may work in them: OpenCL's alignment for its largest vector.
 ALIGNMENT_BYTES = 128
@@ -86,7 +88,11 @@ class HostSpace(Space):
 
     def allocate(self, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         nbytes = count * dtype.itemsize
-        memory = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
+        try:
+            memory = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
+        except MemoryError:
+            raise ShapeError(f"{count} numbers need {nbytes / 2**30:.2f} GiB, which this machine does not have left; "
+                             "lower batch_size, or the sizes of the layer") from None
         start = -memory.ctypes.data % ALIGNMENT_BYTES
         return memory[start:start + nbytes].view(dtype)
 
@@ -128,12 +134,17 @@ class SyncedMemory:
     ----------
     count, dtype : its size and element type
     by_turns : whether tensors lie on it that are never needed at one time: beyond each there is nothing to keep
+
+    Attributes
+    ----------
+    seen : whether somebody outside may hold a view of the host's copy (see `show`)
     """
 
     def __init__(self, count: int, dtype: npt.DTypeLike, by_turns: bool = False) -> None:
         self.count = count
         self.dtype = np.dtype(dtype)
         self.by_turns = by_turns
+        self.seen = False
         self._copies: dict[Space, Any] = {}
         self._current: set[Space] = set()
         # Spaces that share the host's memory and may still be at work on it.
@@ -155,8 +166,22 @@ class SyncedMemory:
         return not self._current
 
     def clear(self) -> None:
-        """Let it read as zeros from here on; nothing is written before somebody asks for an array."""
+        """Let it read as zeros from here on; nothing is written before somebody asks for an array.
+
+        Views that somebody holds show the zeros at once; where the host's copy is the only one, what is written into
+        them afterwards counts.
+        """
         self._current.clear()
+        if self.seen:
+            self._wait(HOST)
+            HOST.zero(self._copies[HOST])
+            if len(self._copies) == 1:
+                self._current.add(HOST)
+
+    def show(self) -> Any:
+        """Return the host's array for somebody outside, who may keep it and write into it."""
+        self.seen = True
+        return self.array(HOST, Access.UPDATE)
 
     def array(self, space: Space, access: Access) -> Any:
         """Return the flat array of `space`, current for the `access` that is asked."""
@@ -313,6 +338,10 @@ class Tensor:
         """Let the memory that it lies on read as zeros."""
         self.memory.clear()
 
+    def show(self) -> npt.NDArray[Any]:
+        """The host's array for somebody outside, who may keep it and write into it."""
+        return HOST.view(self.memory.show(), self.shape)
+
     def _view(self, space: Space, access: Access) -> Any:
         # A memory larger than the tensor (after a reshape to less) keeps what lies beyond it.
         if access is Access.WRITE and self.count < self.memory.count and not self.memory.by_turns:
@@ -329,15 +358,17 @@ def as_shape(dims: Sequence[int], who: str = "blob") -> Shape:
 
     Raises
     ------
-    ShapeError : more than 32 axes, a negative size, or a size beyond memory
+    ShapeError : more than 32 axes, a negative size, or more elements than a blob can have
     """
     shape = tuple(int(d) for d in dims)
     if len(shape) > MAX_AXES:
         raise ShapeError(f"{who}: {len(shape)} axes; a blob has at most {MAX_AXES}")
     if any(d < 0 for d in shape):
         raise ShapeError(f"{who}: shape {shape} has a negative size; give sizes of 0 or more")
-    if math.prod(shape) > 2**40:
-        raise ShapeError(f"{who}: shape {shape} asks for {math.prod(shape)} elements; the limit is 2**40")
+    # NumPy counts so too: a size of 0 beside one beyond the limit makes an array that it cannot reshape.
+    count = math.prod(max(d, 1) for d in shape)
+    if count > MAX_COUNT:
+        raise ShapeError(f"{who}: shape {shape} asks for {count} elements; the limit is 2**31 - 1")
     return shape
 
 
@@ -348,6 +379,7 @@ class Blob:
     ----------
     shape : sizes of the axes, for images (N, C, H, W)
     dtype : float32, or float64 for gradient checks
+    name : in its net, for messages
 
     Attributes
     ----------
@@ -355,9 +387,10 @@ class Blob:
     data, diff : writable NumPy views of them on the host (C order)
     """
 
-    __slots__ = ("grad", "value")
+    __slots__ = ("grad", "name", "value")
 
-    def __init__(self, shape: Sequence[int] = (), dtype: npt.DTypeLike = np.float32) -> None:
+    def __init__(self, shape: Sequence[int] = (), dtype: npt.DTypeLike = np.float32, name: str = "") -> None:
+        self.name = name
         checked = as_shape(shape)
         self.value = Tensor(checked, dtype)
         self.grad = Tensor(checked, dtype)
@@ -366,7 +399,7 @@ class Blob:
     def of(cls, value: Tensor, grad: Tensor) -> Blob:
         """A blob of two existing tensors."""
         blob = cls.__new__(cls)
-        blob.value, blob.grad = value, grad
+        blob.value, blob.grad, blob.name = value, grad, ""
         return blob
 
     @property
@@ -388,23 +421,24 @@ class Blob:
     def data(self) -> npt.NDArray[Any]:
         """The values on the host, a writable view.
 
-        Caffe: asking for the view moves the head to the host, since the caller may write.
+        Caffe: asking for the view moves the head to the host, since the caller may write. A view that is kept stays
+        the blob's as long as no reshape needs more memory; on a device of its own memory, ask again after a pass.
         """
         return self._seen(self.value, "values")
 
     @property
     def diff(self) -> npt.NDArray[Any]:
-        """The gradients on the host, a writable view."""
+        """The gradients on the host, a writable view, as `data`."""
         return self._seen(self.grad, "gradients")
 
     def _seen(self, tensor: Tensor, what: str) -> npt.NDArray[Any]:
         """The view of a tensor that people see; refused where it may hold another one's numbers by now."""
         if tensor.memory.by_turns:
-            raise NetError(f"the {what} of this blob of shape {self.shape} are gone: its net plans its memory, and "
+            which = f"blob {self.name!r} of" if self.name else "this blob of"
+            raise NetError(f"the {what} of {which} shape {self.shape} are gone: its net plans its memory, and "
                            "other blobs have taken its place since; make the net with plan_memory=False to read all "
                            "blobs after a step")
-        view: npt.NDArray[Any] = tensor.update(HOST)
-        return view
+        return tensor.show()
 
     def reshape(self, *dims: int) -> None:
         """Change the shape; memory grows but never shrinks."""

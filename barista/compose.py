@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 BACKENDS = ("cpu", "opencl", "fpga")
 
 _mode: str = "cpu"
+# The OpenCL device of those that name none; None lets the runtime choose.
+_device: str | None = None
 _default: dict[tuple[str, np.dtype[np.generic]], OpSet] = {}
 # Those of them that were made with options.
 _tailored: set[tuple[str, np.dtype[np.generic]]] = set()
@@ -116,6 +118,25 @@ def set_mode(backend: str, **options: Any) -> None:
         (_tailored.add if given else _tailored.discard)(make)
     _mode = backend
     log.info("Backend %s, chosen by set_mode; %s", backend, _default[make].describe())
+
+
+def set_device(device: str | None) -> None:
+    """Choose the OpenCL device for `set_mode_gpu` (pycaffe's set_device), and change to it where OpenCL computes."""
+    global _device
+    if _mode == "opencl":
+        set_mode("opencl", device=device)
+    _device = device
+
+
+def chosen_device() -> str | None:
+    """What `set_device` was told."""
+    return _device
+
+
+def finish() -> None:
+    """Wait until the op sets of all modes have computed what they were asked to."""
+    for ops in _default.values():
+        ops.finish()
 
 
 def default_ops(dtype: npt.DTypeLike = np.float32) -> OpSet:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +59,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def remove_parts(prefix: str) -> None:
+    """Remove what processes that were killed while they wrote files whose names begin with `prefix` left beside them.
+
+    Only for files that one process alone writes.
+    """
+    first = Path(os.path.realpath(prefix))
+    for part in first.parent.glob(f".{glob.escape(first.name)}*.part"):
+        part.unlink(missing_ok=True)
+
+
 def write_message(message: Message, path: str | os.PathLike[str]) -> None:
     """Write a protocol buffer in its binary form.
 
@@ -89,12 +101,10 @@ def check_writable(prefix: str) -> None:
     if not folder.is_dir():
         raise SnapshotError(f"snapshot_prefix {prefix!r}: the folder {str(folder)!r} does not exist; "
                             f"make it first: mkdir -p {folder}")
-    probe = Path(f"{prefix}.{os.getpid()}.probe")
     try:
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise SnapshotError(f"snapshot_prefix {prefix!r}: {_cannot_write(probe, folder, error)}") from error
+        raise SnapshotError(f"snapshot_prefix {prefix!r}: {_cannot_write(prefix, folder, error)}") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -36,10 +36,14 @@ def _constant(array: Array, param: FillerParameter, rng: np.random.Generator) ->
 
 
 def _uniform(array: Array, param: FillerParameter, rng: np.random.Generator) -> None:
+    if not param.min <= param.max or not np.isfinite([param.min, param.max]).all():
+        raise NetError(f"the uniform filler needs finite min <= max, got min {param.min:g} and max {param.max:g}")
     array[...] = rng.uniform(param.min, param.max, array.shape)
 
 
 def _gaussian(array: Array, param: FillerParameter, rng: np.random.Generator) -> None:
+    if not param.std >= 0:
+        raise NetError(f"the gaussian filler needs std of 0 or more, got {param.std:g}")
     array[...] = rng.normal(param.mean, param.std, array.shape)
     if param.sparse >= 0:
         # Caffe: `sparse` non-zero inputs for each output on average, drawn independently.

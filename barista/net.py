@@ -6,30 +6,33 @@ then walk back from the losses to find which gradients are needed.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from . import rng
-from .blob import HOST, Blob
+from .blob import HOST, Blob, SyncedMemory
 from .compose import default_ops
-from .errors import NetError, ShapeError, nearest
+from .errors import NetError
 from .frontends.prototxt import read_net, to_text
 from .layers import NAMELESS, Layer, check_counts, make_layer, rectified_before
-from .memory_plan import Plan, apply_plan, make_plan, uses
+from .memory_plan import Plan, Use, apply_plan, make_plan, uses
 from .net_graph import Step, filter_net, insert_splits, plan_backward, without_weights
-from .net_params import copy_params, share_params
+from .net_params import Learnable as Learnable
+from .net_params import Parameters, copy_params, share_params
+from .net_pycaffe import Moment, PycaffeNet
 from .ops.base import OpSet, Owner
 from .proto.blobs import array_to_blob
-from .proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec, Phase
+from .proto.caffe_pb2 import LayerParameter, NetParameter, NetState, Phase
 from .weights import read_weights, write_weights
 
 log = logging.getLogger(__name__)
+
+Path = str | os.PathLike[str]
+# Shapes of a layer's bottoms, and the memory that its tops lie on where they share it.
+Form = tuple[list[tuple[int, ...]], list[SyncedMemory]]
 
 
 def say(origin: str, text: str, *values: object) -> None:
@@ -37,44 +40,16 @@ def say(origin: str, text: str, *values: object) -> None:
     log.info(text, *values, extra={"origin": origin})
 
 
-@dataclasses.dataclass
-class Learnable:
-    """A parameter that a solver may change; shared parameters appear once.
-
-    Attributes
-    ----------
-    blob : value and gradient
-    name : for messages, ``layer[index]``
-    lr_mult, decay_mult : factors on the solver's rate and weight decay
-    """
-
-    blob: Blob
-    name: str
-    lr_mult: float
-    decay_mult: float
-
-
-@dataclasses.dataclass
-class _Owner:
-    """The first parameter of a shared name."""
-
-    layer: str
-    index: int
-    blob: Blob
-    learnable: Learnable
-    spec: ParamSpec
-
-
-class Net:
-    """A network that computes.
+class Net(PycaffeNet):
+    """A network that computes; what pycaffe's users know is described in `PycaffeNet` too.
 
     Parameters
     ----------
-    param : the definition, or the path of a prototxt file
+    network_file : the path of a prototxt file, or the definition itself
     phase : TRAIN or TEST; None takes the definition's own state
-    weights : path of a caffemodel to copy parameters from; Caffe: it may also stand before the phase
-    ops : the op set that computes; None takes that of the current mode
     level, stages : the rest of the state that include and exclude rules look at
+    weights : path of a caffemodel to copy parameters from; Caffe: it may also stand before the phase, or behind it
+    ops : the op set that computes; None takes that of the current mode
     plan_memory : let blobs that are not needed at one time lie on one memory (see `memory_plan`); only outputs and
         what the caller fills can be read after a step then, and a test net runs forward alone
 
@@ -86,7 +61,6 @@ class Net:
     learnable : the parameters that a solver changes
     layer_need_backward : for each layer, whether its backward pass runs
     propagate_down : for each layer, which bottoms get a gradient
-    top_names : for each layer the names of its tops, those that the definition leaves out included
     plans_memory : whether blobs take turns on memory
 
     Raises
@@ -94,22 +68,26 @@ class Net:
     NetError, ShapeError : the definition does not make a net; the message names the layer
     """
 
-    def __init__(self, param: NetParameter | str | os.PathLike[str],
-                 phase: int | str | os.PathLike[str] | None = None,
-                 weights: str | os.PathLike[str] | int | None = None, *, ops: OpSet | None = None,
-                 level: int = 0, stages: Sequence[str] = (), plan_memory: bool = False) -> None:
-        if isinstance(phase, str | os.PathLike) or isinstance(weights, int):
-            phase, weights = weights, phase
-        if not isinstance(phase, int | None) or isinstance(weights, int):
+    def __init__(self, network_file: NetParameter | Path, phase: int | Path | None = None, level: int | Path = 0,
+                 stages: Sequence[str] | None = None, weights: Path | None = None, *, ops: OpSet | None = None,
+                 plan_memory: bool = False) -> None:
+        super().__init__()
+        if isinstance(phase, str | os.PathLike):
+            weights = phase
+            phase, level = level, 0
+        elif isinstance(level, str | os.PathLike):
+            weights, level = level, 0
+        if phase not in (None, *Phase.values()) or not isinstance(level, int):
             raise NetError(f"a net takes its definition, a phase (TRAIN or TEST) and weights; got {phase!r} for the "
                            f"phase and {weights!r} for the weights")
+        given = network_file if isinstance(network_file, NetParameter) else read_net(os.fspath(network_file))
         definition = NetParameter()
-        definition.CopyFrom(param if isinstance(param, NetParameter) else read_net(os.fspath(param)))
+        definition.CopyFrom(given)
         if phase is not None:
             definition.state.MergeFrom(NetState(phase=Phase.Name(phase)))
         if level:
             definition.state.level = level
-        definition.state.stage.extend(stages)
+        definition.state.stage.extend(stages or ())
         self.ops = ops if ops is not None else default_ops()
         self.phase = definition.state.phase
         filtered = filter_net(definition)
@@ -118,15 +96,15 @@ class Net:
         self.name: str = self.param.name
         self.layers: list[Layer] = []
         self.blobs: dict[str, Blob] = {}
-        self.params: dict[str, list[Blob]] = {}
-        self.learnable: list[Learnable] = []
+        self._parameters = Parameters()
+        self.params = self._parameters.by_layer
+        self.learnable = self._parameters.learnable
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self._bottoms: list[list[Blob]] = []
         self._tops: list[list[Blob]] = []
-        self.top_names: list[list[str]] = []
-        self._shapes: list[list[tuple[int, ...]]] = []
-        self._owners: dict[str, _Owner] = {}
+        # What each layer was last reshaped for; None where that failed.
+        self._reshaped_for: list[Form | None] = []
         self._learns: list[bool] = []
         self._memory_bytes = 0
         try:
@@ -147,6 +125,7 @@ class Net:
         self.plans_memory = plan_memory
         if plan_memory:
             apply_plan(self.memory_plan(), self.blobs)
+            self._reshaped_for = [*map(_form, self.layers, self._bottoms)]
         for name in self.outputs:
             say("net.cpp:244", "This network produces output %s", name)
         say("net.cpp:257", "Network initialization done.")
@@ -160,8 +139,6 @@ class Net:
             param.phase = self.phase
         if not param.name:
             raise NetError(f"a layer of type {param.type!r} has no name; give every layer a name of its own")
-        if param.name in self.params or any(layer.name == param.name for layer in self.layers):
-            raise NetError(f"{param.name} ({param.type}): another layer has this name; names must differ")
         if len(param.propagate_down) not in (0, len(param.bottom)):
             raise NetError(f"{param.name} ({param.type}): has {len(param.bottom)} bottom(s) and "
                            f"{len(param.propagate_down)} propagate_down; give none, or one a bottom")
@@ -173,14 +150,15 @@ class Net:
         names = list(param.top)
         # Caffe: a loss may leave its top out.
         if layer.is_loss and not names:
-            names.append(f"(automatic) {param.name}")
+            name = f"(automatic) {param.name}"
+            names.append(name if name not in self.blobs else f"{name} of layer {len(self.layers)}")
         top = []
         for index, name in enumerate(names):
             in_place = index < len(param.bottom) and param.bottom[index] == name
             if name in self.blobs and not in_place:
                 raise layer.error(f"top {name!r} would overwrite a blob that other layers read too; "
                                   "give the top another name", NetError)
-            blob = self.blobs[name] if in_place else Blob((), self.ops.dtype)
+            blob = self.blobs[name] if in_place else Blob((), self.ops.dtype, name)
             self.blobs[name] = blob
             top.append(blob)
             if param.type == "Input":
@@ -189,7 +167,8 @@ class Net:
         self.layers.append(layer)
         self._bottoms.append(bottom)
         self._tops.append(top)
-        self.top_names.append(names)
+        self._bottom_names.append(list(param.bottom))
+        self._top_names.append(names)
         self.ops.owner = Owner(self.name, self.phase, layer.name)
         for name in param.bottom:
             say("net.cpp:408", "%s <- %s", param.name, name)
@@ -205,9 +184,9 @@ class Net:
             self._memory_bytes += blob.count * blob.dtype.itemsize
             say("net.cpp:131", "Top shape: %s (%d)", " ".join(map(str, blob.shape)), blob.count)
         say("net.cpp:139", "Memory required for data: %d", self._memory_bytes)
-        self._shapes.append([blob.shape for blob in bottom])
+        self._reshaped_for.append(_form(layer, bottom))
         self._set_loss_weights(layer, top)
-        self._add_params(layer)
+        self._parameters.add(layer)
         count = len(layer.blobs)
         self._learns.append(any(declared[:count]) or len(declared) < count)
 
@@ -226,55 +205,12 @@ class Net:
             if weight:
                 blob.grad.write(HOST)[...] = weight
 
-    def _add_params(self, layer: Layer) -> None:
-        specs = list(layer.param.param)
-        if len(specs) > len(layer.blobs):
-            raise layer.error(f"has {len(layer.blobs)} parameter(s) and {len(specs)} param entries; take the rest out",
-                              NetError)
-        specs += [ParamSpec() for _ in range(len(layer.blobs) - len(specs))]
-        if layer.blobs:
-            self.params[layer.name] = layer.blobs
-        for index, (blob, spec) in enumerate(zip(layer.blobs, specs, strict=True)):
-            layer.param_propagate_down[index] = spec.lr_mult != 0
-            if spec.name and spec.name in self._owners:
-                self._share(layer, index, blob, spec)
-                continue
-            learnable = Learnable(blob, f"{layer.name}[{index}]", spec.lr_mult, spec.decay_mult)
-            self.learnable.append(learnable)
-            if spec.name:
-                self._owners[spec.name] = _Owner(layer.name, index, blob, learnable, spec)
-
-    def _share(self, layer: Layer, index: int, blob: Blob, spec: ParamSpec) -> None:
-        """Let a parameter lie on the memory of the one that owns its name.
-
-        Caffe: STRICT (the default) wants equal shapes, PERMISSIVE equal counts.
-        """
-        owner = self._owners[spec.name]
-        whose = f"parameter {spec.name!r} is owned by {owner.layer}[{owner.index}] with shape {owner.blob.shape}"
-        if spec.share_mode == ParamSpec.PERMISSIVE:
-            if blob.count != owner.blob.count:
-                raise layer.error(f"{whose} ({owner.blob.count} numbers); parameter {index} here has shape "
-                                  f"{blob.shape} ({blob.count})")
-        elif blob.shape != owner.blob.shape:
-            raise layer.error(f"{whose}; parameter {index} here has shape {blob.shape}. Equal counts suffice with "
-                              "share_mode: PERMISSIVE")
-        for field in ("lr_mult", "decay_mult"):
-            if not spec.HasField(field):
-                continue
-            if owner.spec.HasField(field) and getattr(owner.spec, field) != getattr(spec, field):
-                raise layer.error(f"{whose} and {field} {getattr(owner.spec, field):g}; here it is "
-                                  f"{getattr(spec, field):g}: give one value", NetError)
-            setattr(owner.learnable, field, getattr(spec, field))
-            setattr(owner.spec, field, getattr(spec, field))
-        blob.value.share(owner.blob.value)
-        blob.grad.share(owner.blob.grad)
-
     def _plan_backward(self) -> None:
         """Ask the graph which layers run backward, and tell the layers what they need."""
         steps = [Step(bottoms=list(layer.param.bottom), tops=names, given=list(layer.param.propagate_down),
                       learns=learns, loss=any(layer.loss_weights),
                       forceable=[layer.allow_force_backward(j) for j in range(len(layer.param.bottom))])
-                 for layer, names, learns in zip(self.layers, self.top_names, self._learns, strict=True)]
+                 for layer, names, learns in zip(self.layers, self._top_names, self._learns, strict=True)]
         self.layer_need_backward, self.propagate_down = plan_backward(steps, self.param.force_backward)
         for layer, needs in zip(reversed(self.layers), reversed(self.layer_need_backward), strict=True):
             if needs:
@@ -288,44 +224,63 @@ class Net:
     def _tell_passes(self) -> None:
         """Let the op set hold what was planned for it against what runs: of a test net, the forward passes."""
         trains = self.phase == Phase.Value("TRAIN")
+        # Of layers that share a name the one with parameters counts, since no other has passes.
         self.ops.check_net(self.name, self.phase, {
             layer.name: layer.passes(trains and needs, down) for layer, needs, down in
-            zip(self.layers, self.layer_need_backward, self.propagate_down, strict=True)})
+            zip(self.layers, self.layer_need_backward, self.propagate_down, strict=True)
+            if layer.blobs or layer.name not in self.params})
+
+    def uses(self) -> list[Use]:
+        """What a plan of its memory must know of its layers."""
+        return uses(self.layers, self._top_names, self.layer_need_backward, self.propagate_down)
 
     def memory_plan(self) -> Plan:
         """Which values and gradients of a step (of a test net: its forward passes) could lie on one memory."""
-        losses = [name for name, weight in self.blob_loss_weights.items() if weight]
-        return make_plan(uses(self.layers, self.top_names, self.layer_need_backward, self.propagate_down),
-                         {name: blob.count for name, blob in self.blobs.items()}, [*self.outputs, *losses],
+        keep = [name for name, weight in self.blob_loss_weights.items() if weight]
+        for layer, bottoms, tops in zip(self.layers, self._bottom_names, self._top_names, strict=True):
+            if layer.shows_blobs:
+                keep += [*bottoms, *tops]
+        return make_plan(self.uses(), {name: blob.count for name, blob in self.blobs.items()}, [*self.outputs, *keep],
                          backward=self.phase == Phase.Value("TRAIN"))
 
     # ---- running ----------------------------------------------------------------------------
 
     def reshape(self) -> None:
-        """Carry changed shapes of input blobs through all layers."""
+        """Carry changed shapes of input blobs through all layers.
+
+        Where a layer refuses its new shapes the blobs above it keep theirs; give shapes that fit, and reshape again.
+        """
         for index in range(len(self.layers)):
             self._reshape_layer(index)
 
     def _reshape_layer(self, index: int) -> None:
-        shapes = [blob.shape for blob in self._bottoms[index]]
-        if shapes != self._shapes[index]:
-            layer, top = self.layers[index], self._tops[index]
-            before = [blob.shape for blob in top]
-            self.ops.owner = Owner(self.name, self.phase, layer.name)
-            try:
-                layer.reshape(self._bottoms[index], top)
-            except NAMELESS as error:
-                layer.fail(error)
-            self._shapes[index] = shapes
-            if before != [blob.shape for blob in top]:
-                self._seed_losses(layer, top)
+        layer, bottom, top = self.layers[index], self._bottoms[index], self._tops[index]
+        form = _form(layer, bottom)
+        if form == self._reshaped_for[index] and not layer.reshapes_always:
+            return
+        before = [blob.shape for blob in top]
+        self.ops.owner = Owner(self.name, self.phase, layer.name)
+        self._reshaped_for[index] = None
+        try:
+            layer.reshape(bottom, top)
+        except NAMELESS as error:
+            layer.fail(error)
+        self._reshaped_for[index] = form
+        if before != [blob.shape for blob in top]:
+            self._seed_losses(layer, top)
 
     def forward_pass(self, start: int = 0, end: int | None = None) -> None:
         """Run the layers `start` to `end` (inclusive, None: the last) without reading anything back.
 
         Where a ReLU follows a convolution and both run, the convolution rectifies what it writes.
         """
+        for name in self.inputs:
+            value = self.blobs[name].value
+            if value.memory.seen:
+                # The caller may have kept a view and written into it again.
+                value.update(HOST)
         for first, last in self.forward_steps(start, end):
+            self.call_hooks(Moment.BEFORE_FORWARD, first)
             self._reshape_layer(first)
             layer = self.layers[first]
             try:
@@ -335,13 +290,16 @@ class Net:
                 layer.fail(error)
             if first != last:
                 self._reshape_layer(last)
+            self.call_hooks(Moment.AFTER_FORWARD, last)
 
     def forward_steps(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
         """The steps in which `forward_pass` runs these layers: first and last layer of each."""
         stop = len(self.layers) if end is None else end + 1
+        # Hooks look between the layers.
+        joins = not (self.hooks[Moment.BEFORE_FORWARD] or self.hooks[Moment.AFTER_FORWARD])
         index = start
         while index < stop:
-            last = index + 1 if index + 1 < stop and self._rectified[index + 1] else index
+            last = index + 1 if joins and index + 1 < stop and self._rectified[index + 1] else index
             yield index, last
             index = last + 1
 
@@ -351,12 +309,14 @@ class Net:
             raise NetError(f"net {self.name!r} plans its memory for the forward passes of a test, and has given up "
                            "what a backward pass needs; make it with plan_memory=False")
         for index in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
+            self.call_hooks(Moment.BEFORE_BACKWARD, index)
             if self.layer_need_backward[index]:
                 layer = self.layers[index]
                 try:
                     layer.backward(self._tops[index], self.propagate_down[index], self._bottoms[index])
                 except NAMELESS as error:
                     layer.fail(error)
+            self.call_hooks(Moment.AFTER_BACKWARD, index)
 
     def loss(self) -> float:
         """The weighted loss of the last forward pass; reading it waits for the device."""
@@ -367,83 +327,8 @@ class Net:
                     total += float(np.vdot(blob.value.read(HOST), blob.grad.read(HOST)))
         return total
 
-    def forward(self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
-                **inputs: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
-        """Fill inputs by name, run forward, and return the outputs (pycaffe).
-
-        Parameters
-        ----------
-        blobs : further blobs to return
-        start, end : names of the first and last layer to run
-        inputs : an array of its blob's shape for each input, all of them or none
-
-        Raises
-        ------
-        NetError : names that the net does not have
-        ShapeError : an input of another shape
-        """
-        first = 0 if start is None else self._layer_index(start)
-        last = len(self.layers) - 1 if end is None else self._layer_index(end)
-        if inputs and set(inputs) != set(self.inputs):
-            raise NetError(f"forward of net {self.name!r} takes the inputs {self.inputs}, got {sorted(inputs)}")
-        for name, array in inputs.items():
-            given = np.asarray(array)
-            if given.shape != self.blobs[name].shape:
-                raise ShapeError(f"input {name!r} has shape {self.blobs[name].shape}, got an array of {given.shape}; "
-                                 "give one of that shape (N, C, H, W: a batch axis first, channels before rows), or "
-                                 f"reshape the blob first: net.blobs[{name!r}].reshape(N, C, H, W)")
-            self.blobs[name].value.write(HOST)[...] = given
-        self.forward_pass(first, last)
-        names = list(self.outputs) if end is None else list(self.top_names[last])
-        return {name: self._blob(name).data for name in dict.fromkeys([*names, *(blobs or [])])}
-
-    def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
-                 **gradients: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
-        """Fill gradients of outputs by name, run backward, and return those of the inputs (pycaffe).
-
-        Parameters
-        ----------
-        diffs : further blobs whose gradients to return
-        start, end : names of the layers to begin and to stop at, `start` being the later one
-        gradients : an array of its blob's shape for each output
-        """
-        first = len(self.layers) - 1 if start is None else self._layer_index(start)
-        last = 0 if end is None else self._layer_index(end)
-        for name, array in gradients.items():
-            blob, given = self._blob(name), np.asarray(array)
-            if given.shape != blob.shape:
-                raise ShapeError(f"blob {name!r} has shape {blob.shape}, got a gradient of {given.shape}")
-            blob.grad.write(HOST)[...] = given
-        self.backward_pass(first, last)
-        names = list(self.inputs) if end is None else list(self.layers[last].param.bottom)
-        return {name: self._blob(name).diff for name in dict.fromkeys([*names, *(diffs or [])])}
-
-    def _blob(self, name: str) -> Blob:
-        if name not in self.blobs:
-            raise NetError(f"net {self.name!r} has no blob {name!r}; {nearest(name, self.blobs)}".rstrip("; "))
-        return self.blobs[name]
-
-    def _layer_index(self, name: str) -> int:
-        names = self.layer_names
-        if name not in names:
-            raise NetError(f"net {self.name!r} has no layer {name!r}; {nearest(name, names)}".rstrip("; "))
-        return names.index(name)
-
     def __repr__(self) -> str:
         return f"Net({self.name!r}, {Phase.Name(self.phase)}, {len(self.layers)} layers)"
-
-    @property
-    def layer_names(self) -> list[str]:
-        """Names of the layers in order, inserted splits included."""
-        return [layer.name for layer in self.layers]
-
-    @property
-    def blob_loss_weights(self) -> dict[str, float]:
-        """Weight of each blob in the loss."""
-        weights = dict.fromkeys(self.blobs, 0.0)
-        for layer, names in zip(self.layers, self.top_names, strict=True):
-            weights.update(zip(names, layer.loss_weights, strict=True))
-        return weights
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
@@ -465,6 +350,10 @@ class Net:
         ShapeError : a layer of the same name has parameters of other shapes
         """
         share_params(self.params, other.params, f"net {other.name!r}")
+
+    def share_with(self, other: Net) -> None:
+        """Lie on the parameters of `other`'s layers of the same names (pycaffe's name)."""
+        self.share_trained_layers_with(other)
 
     def copy_trained_layers(self, weights: NetParameter, source: str) -> None:
         """Copy the parameters of layers of the same names; others are left alone, and said.
@@ -496,3 +385,13 @@ class Net:
             for blob in layer.blobs:
                 array_to_blob(blob.value.read(HOST), param.blobs.add(), blob.grad.read(HOST) if write_diff else None)
         return result
+
+
+def _form(layer: Layer, bottom: Sequence[Blob]) -> Form:
+    """What decides whether a layer must be reshaped."""
+    shared = []
+    if layer.shares_value:
+        shared += [blob.value.memory for blob in bottom[:1]]
+    if layer.shares_grad:
+        shared += [blob.grad.memory for blob in bottom[:1]]
+    return [blob.shape for blob in bottom], shared

@@ -6,9 +6,11 @@ that what one of them draws never shifts another, and the state of each can be k
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from .errors import SolverError
+from .errors import SnapshotError, SolverError
 
 _root = np.random.SeedSequence()
 
@@ -24,6 +26,40 @@ def set_seed(seed: int | None) -> None:
     _root = np.random.SeedSequence(seed)
 
 
+def seed() -> int:
+    """The seed of all streams: the one that was set, or the entropy taken instead."""
+    entropy = _root.entropy
+    return entropy if isinstance(entropy, int) else 0
+
+
 def generator() -> np.random.Generator:
     """Return the next independent generator."""
     return np.random.Generator(np.random.PCG64(_root.spawn(1)[0]))
+
+
+def state_of(generator: np.random.Generator) -> dict[str, Any]:
+    """Where a generator stands, in numbers and text that JSON can hold, for `restore`."""
+    return dict(generator.bit_generator.state)
+
+
+def restore(generator: np.random.Generator, state: object) -> None:
+    """Let a generator go on from where another stood when `state_of` told it.
+
+    Raises
+    ------
+    SnapshotError : something else than such a state, or one of another kind of generator
+    """
+    if not isinstance(state, dict) or not _is_state(state, generator.bit_generator.state):
+        raise SnapshotError(f"{str(state)[:80]!r} is no state of a {type(generator.bit_generator).__name__} generator "
+                            "of random numbers: the file is damaged, or of another version")
+    generator.bit_generator.state = state
+
+
+def _is_state(state: object, pattern: object) -> bool:
+    """Whether `state` has the keys, the name and the kinds of number of a `pattern`; NumPy itself trusts its caller."""
+    if isinstance(pattern, dict):
+        return (isinstance(state, dict) and state.keys() == pattern.keys()
+                and all(_is_state(state[key], value) for key, value in pattern.items()))
+    if isinstance(pattern, int):
+        return type(state) is int and 0 <= state < 2**128
+    return state == pattern

@@ -12,20 +12,12 @@
 
 #include "rows.cl"
 
-// The element of a vector that belongs to row `row`, element i.
-#if ALONG
-#define ELEMENT(v) v[i]
-#else
-#define ELEMENT(v) v[channel]
-#endif
-
 // y = x + v, in place too.
 __kernel void add(__global const real *x, __global const real *restrict v, __global real *y, const int axis,
                   const int rows, const int length, const uint items)
 {
     MY_ROWS
     for (int row = first; row < last; row++) {
-        const int channel = row % axis;
         __global const real *from = x + (size_t)row * length;
         __global real *to = y + (size_t)row * length;
         VECTOR_LOOP for (int i = start; i < stop; i++) to[i] = from[i] + ELEMENT(v);
@@ -39,7 +31,6 @@ __kernel void multiply(__global const real *x, __global const real *restrict v, 
 {
     MY_ROWS
     for (int row = first; row < last; row++) {
-        const int channel = row % axis;
         __global const real *from = x + (size_t)row * length;
         __global real *to = y + (size_t)row * length, *copy = saved + (size_t)row * length;
         if (saved && bias)

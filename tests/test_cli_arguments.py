@@ -166,7 +166,7 @@ def test_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("words", "message"), [
     (["trian"], "there is no command 'trian'; did you mean 'train'?"),
     (["xyzzy"], "there is no command 'xyzzy'; commands: train, test, time"),
-    (["-solver", "s", "train"], "the command comes first, before -solver"),
+    (["-solver", "s"], "the command comes first, before -solver"),
     (["train", "-solvr", "s"], "barista: error: ")])
 def test_misuse_is_one_line_and_status_2(words: list[str], message: str,
                                          capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,3 +179,46 @@ def test_misuse_is_one_line_and_status_2(words: list[str], message: str,
 def test_python_m_barista_is_the_same_command() -> None:
     done = subprocess.run([sys.executable, "-m", "barista", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"barista {barista.__version__}\n")
+
+
+# ---- every flag of Caffe's tools --------------------------------------------------------------------------
+
+CAFFE = {"solver": "s.prototxt", "model": "m.prototxt", "phase": "TEST", "level": "2", "stage": "a,b", "snapshot": "s",
+         "weights": "a,b", "iterations": "7", "gpu": "0", "sigint_effect": "none", "sighup_effect": "stop"}
+REQUIRED = {"train": ["-solver=s"], "test": ["-model=m", "-weights=w"], "time": ["-model=m"], "device_query": []}
+
+
+@pytest.mark.parametrize("command", REQUIRED)
+@pytest.mark.parametrize("flag", CAFFE)
+@pytest.mark.parametrize("dashes", ["-", "--"])
+def test_every_flag_of_caffe_with_every_spelling(command: str, flag: str, dashes: str) -> None:
+    found = []
+    for words in ([f"{dashes}{flag}={CAFFE[flag]}"], [f"{dashes}{flag}", CAFFE[flag]]):
+        args = vars(read(command, *REQUIRED[command], *words))
+        found.append(args.get(flag, args.get(f"ignored_{flag}")))
+    assert [str(value) for value in found] == [CAFFE[flag]] * 2
+
+
+@pytest.mark.parametrize("words", [
+    ["-solver", "none.prototxt", "train"], ["--solver=none.prototxt", "train"],
+    ["-gpu", "0", "-solver", "none.prototxt", "train", "-level=1"],
+    ["-logtostderr=1", "--minloglevel", "1", "train", "--solver=none.prototxt"]])
+def test_options_may_stand_before_the_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 1
+    assert "none.prototxt: no such file" in capsys.readouterr().err
+
+
+def test_options_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--solver", "train"]) == 2
+    assert "the command comes first, before --solver" in capsys.readouterr().err
+
+
+def test_options_of_glog(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["-alsologtostderr", "-logtostderr=true", "-log_dir=logs", "-v=1", "--stderrthreshold", "0"]
+    assert cli.main(["device_query", *words]) == 0
+    log = capsys.readouterr().err
+    warned = [name for name in ("log_dir", "stderrthreshold", "v", "logtostderr") if f"--{name} has no effect" in log]
+    assert warned == ["log_dir", "stderrthreshold", "v"]
+    assert cli.main(["device_query", "-minloglevel=1"]) == 0
+    assert capsys.readouterr().err == ""
+    assert cli.main(["device_query", "-minloglevel=7"]) == 2

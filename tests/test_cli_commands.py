@@ -216,7 +216,7 @@ def test_unknown_fields_can_be_skipped(line: Path, say: Say, monkeypatch: pytest
     (["test", "-model", "net.prototxt", "-weights", "net.prototxt"], r"net\.prototxt"),
     (["time", "-model", "solver.prototxt"], r"solver\.prototxt"),
     (["convert_imageset", "/", "none.txt", "db"], r"none\.txt.* cannot be read"),
-    (["convert_imageset", "--backend", "leveldb", "/", "list.txt", "db"], "LEVELDB"),
+    (["convert_imageset", "--backend", "levledb", "/", "list.txt", "db"], "unknown backend 'levledb'; did you mean"),
     (["compute_image_mean", "none_lmdb"], r"none_lmdb"),
     (["device_query", "-gpu", "x"], r"--gpu x: give device numbers"),
     (["device_query", "-gpu", "99"], r"no OpenCL device 99|pyopencl"),

@@ -12,6 +12,7 @@ from opencl_device import open_opencl
 from barista.cli.arguments import Parser
 from barista.cli.main import main
 from barista.cli.memory import memory_of
+from barista.cli.operations import operations
 from barista.cli.planning import add_planning, open_planning_net
 from barista.ops.cpu import CpuOps
 from barista.proto.caffe_pb2 import TEST
@@ -38,16 +39,98 @@ def workspace(backend: str, text: str) -> tuple[float, float]:
 def test_the_table_of_lenet(capsys: pytest.CaptureFixture[str]) -> None:
     lines = summary(capsys, "--model", LENET, *SHAPE)
     rows = {line.split()[0]: line for line in lines if line}
-    assert rows["layer"].split() == ["layer", "type", "output", "parameters", "MMAC", "MiB", "workspace", "MiB"]
+    assert rows["layer"].split() == ["layer", "type", "output", "parameters", "MMAC", "step", "MMAC", "MiB",
+                                     "workspace", "MiB"]
     cells = {name: re.split(r"  +", line) for name, line in rows.items()}
-    assert cells["conv1"][:-1] == ["conv1", "Convolution", "64 x 20 x 24 x 24", "520", "18.43", "2.8"]
+    assert cells["data"][:3] == ["data", "Data", "64 x 1 x 28 x 28 (and 1 more)"]
+    assert cells["conv1"][:-1] == ["conv1", "Convolution", "64 x 20 x 24 x 24", "520", "18.43", "36.86", "2.8"]
     assert float(cells["conv1"][-1]) > 0.1  # the columns of each thread
     assert cells["pool1"] == ["pool1", "Pooling", "64 x 20 x 12 x 12", "0.7", "0.2"]
-    assert cells["ip1"] == ["ip1", "InnerProduct", "64 x 500", "400,500", "25.60", "0.1"]
+    assert cells["ip1"] == ["ip1", "InnerProduct", "64 x 500", "400,500", "25.60", "76.80", "0.1"]
     assert cells["relu1"] == ["relu1", "ReLU", "64 x 500"]  # in place
     assert len(rows["conv1"]) == len(rows["layer"])  # aligned
     assert "parameters               431,080 (1.6 MiB)" in lines
+    assert "forward pass             146.75 MMAC" in lines
+    assert "step of training         421.82 MMAC, forward and backward" in lines
     assert any(line.startswith("a batch of 64 needs ") for line in lines)
+
+
+def test_a_deploy_net_is_counted_as_a_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "A deploy net (inputs and no loss): counted in the phase TEST; --phase TRAIN counts gradients too."
+    path = tmp_path / "deploy.prototxt"
+    path.write_text(inputs(x=(2, 3)) + layer("InnerProduct", "x", "a", "inner_product_param { num_output: 5 }", "a"))
+    lines = summary(capsys, "--model", str(path))
+    assert lines[0] == said and not any("step" in line or "gradients of" in line for line in lines[1:])
+    lines = summary(capsys, "--model", str(path), "--phase", "TRAIN")
+    assert said not in lines and any(line.startswith("step of training") for line in lines)
+    path.write_text(path.read_text() + layer("EuclideanLoss", "a a", "loss", name="loss"))
+    assert said not in summary(capsys, "--model", str(path))
+
+
+def test_operations_of_what_has_no_gradient_and_of_deconvolutions() -> None:
+    net = make(inputs(x=(2, 3, 5, 5), t=(2, 4, 9, 9))
+               + layer("Convolution", "x", "c", "convolution_param { num_output: 4 kernel_size: 3 pad: 1 } "
+                                                "param { lr_mult: 0 }", "c")
+               + layer("Deconvolution", "c", "d", "convolution_param { num_output: 4 kernel_size: 3 stride: 2 pad: 1 }",
+                       "d")
+               + layer("EuclideanLoss", "d t", "loss", name="loss"), CpuOps(), head="")
+    counts = {item.name: operations(net, index) for index, item in enumerate(net.layers)}
+    conv, deconv = 2 * 4 * 25 * 3 * 9, 2 * 4 * 25 * 4 * 9
+    assert counts["c"] == (conv, conv)  # the weights are not learnt, and the input needs no gradient
+    # The bias of the convolution is learnt, so that the deconvolution has all three passes.
+    assert counts["d"] == (deconv, 3 * deconv)
+    assert counts["loss"] == (0, 0)
+
+
+@pytest.mark.parametrize(("kind", "parts"), [("LSTM", 4), ("RNN", 1)])
+def test_operations_of_recurrent_layers(kind: str, parts: int) -> None:
+    """Weights of the input, of the static input (once for all steps) and of the state, RNN's of its output too."""
+    steps, streams, size, static, hidden = 3, 2, 5, 4, 6
+    net = make(inputs(x=(steps, streams, size), cont=(steps, streams), s=(streams, static))
+               + layer(kind, "x cont s", "h", f"recurrent_param {{ num_output: {hidden} }}", "h")
+               + layer("Reduction", "h", "loss", "loss_weight: 1", name="loss"), CpuOps(), head="")
+    [counts] = [operations(net, index) for index, item in enumerate(net.layers) if item.type == kind]
+    own = steps * streams * parts * hidden * hidden + (0 if kind == "LSTM" else steps * streams * hidden * hidden)
+    outer = steps * streams * parts * hidden * size + streams * parts * hidden * static
+    assert counts == (own + outer, 3 * own + 2 * outer)
+
+
+@pytest.mark.parametrize(("head", "shape", "message"), [
+    ("type: 'Data' transform_param { mean_value: 1 mean_value: 2 mean_value: 3 }", "1,4,4",
+     "d (Data): --input-shape 1,4,4 has 1 channel(s), but transform_param has 3 mean_value, so images have 3; give "
+     "3,4,4"),
+    ("type: 'Data' transform_param { crop_size: 5 }", "1,4,4",
+     "d (Data): --input-shape 1,4,4 is 4 x 4 pixels, but transform_param.crop_size is 5, and the shape is that after "
+     "the crop; give 1,5,5"),
+    ("type: 'Data' transform_param { force_gray: true }", "3,4,4", "transform_param.force_gray is true"),
+    ("type: 'ImageData'", "1,4,4", "image_data_param.is_color is true, so images have 3"),
+    ("type: 'MemoryData' memory_data_param { channels: 2 }", "1,4,4", "memory_data_param.channels is 2"),
+    ("type: 'Input' input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } }", "1,4,4", "input_param.shape has 3"),
+])
+@pytest.mark.parametrize("command", ["summary", "time"])
+def test_a_shape_that_a_layer_contradicts(tmp_path: Path, capsys: pytest.CaptureFixture[str], head: str, shape: str,
+                                          message: str, command: str) -> None:
+    (tmp_path / "net").write_text(f"layer {{ name: 'd' top: 'x' {head} }}")
+    assert main([command, "--model", str(tmp_path / "net"), "--input-shape", shape]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["Data", "ImageData", "HDF5Data", "WindowData", "MemoryData"])
+def test_layers_that_read_images_are_shown_as_what_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                            kind: str) -> None:
+    (tmp_path / "net").write_text(f"layer {{ name: 'd' type: '{kind}' top: 'x' top: 'y' }}"
+                                  + layer("InnerProduct", "x", "a", "inner_product_param { num_output: 2 }", "a"))
+    lines = summary(capsys, "--model", str(tmp_path / "net"), "--input-shape", "3,4,5", "--batch", "7")
+    [row] = [line for line in lines if line.startswith("d ")]
+    assert re.split(r"  +", row)[:3] == ["d", kind, "7 x 3 x 4 x 5 (and 1 more)"]
+
+
+def test_time_without_a_database(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["time", "--model", LENET, "--iterations", "1", "--input-shape", "1,28,28", "--batch", "2"]) == 0
+    log = capsys.readouterr().err
+    found = re.search(r"Initial loss: (\S+)", log)
+    assert found is not None and float(found[1]) > 0
+    assert re.search(r"conv1\tforward: \S+ ms\.", log)
 
 
 def test_history_gradients_and_phase(capsys: pytest.CaptureFixture[str]) -> None:

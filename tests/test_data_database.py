@@ -13,7 +13,7 @@ import lmdb
 import pytest
 
 from barista.data.database import create_database, open_database
-from barista.errors import DataError, UnsupportedError
+from barista.errors import DataError
 
 GOLDEN = Path(__file__).parent / "golden" / "data"
 
@@ -119,17 +119,24 @@ def test_threads_read_side_by_side() -> None:
     assert len(results) == 4 and all(result == results[0] for result in results)
 
 
-def test_reading_leaves_the_folder_as_it_is(tmp_path: Path) -> None:
+def test_reading_adds_no_more_than_the_lock(tmp_path: Path) -> None:
     path = make_database(tmp_path / "db", 3)
     assert os.listdir(path) == ["data.mdb"]
     os.chmod(path / "data.mdb", 0o444)
-    os.chmod(path, 0o555)
-    try:
-        with open_database(path) as database:
-            database.cursor().next()
-        assert os.listdir(path) == ["data.mdb"]
-    finally:
-        os.chmod(path, 0o755)
+    data = (path / "data.mdb").read_bytes()
+    with open_database(path) as database:
+        database.cursor().next()
+    assert sorted(os.listdir(path)) == ["data.mdb", "lock.mdb"]
+    assert (path / "data.mdb").read_bytes() == data
+
+
+def test_where_there_can_be_no_lock_it_is_read_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "barista.data")
+    path = make_database(tmp_path / "db", 3)
+    (path / "lock.mdb").mkdir()  # for root, who may write everywhere
+    with open_database(path) as database:
+        assert database.cursor().next() == b"value 0"
+    assert "is read without its lock" in caplog.text and "nobody may write to it meanwhile" in caplog.text
 
 
 def test_the_map_grows_and_no_record_is_lost(tmp_path: Path) -> None:
@@ -176,9 +183,12 @@ def test_keys_that_lmdb_cannot_hold(tmp_path: Path, key: str | bytes, size: int)
 def test_backends(tmp_path: Path) -> None:
     with open_database(GOLDEN / "mnist_lmdb", "lmdb") as database:
         assert len(database) == 30
+    with pytest.raises(DataError, match="is an LMDB, and the backend given is LEVELDB; write `backend: LMDB` in"):
+        open_database(GOLDEN / "mnist_lmdb", "LEVELDB")
+    (tmp_path / "CURRENT").write_text("MANIFEST-000002")
+    with pytest.raises(DataError, match="is a LevelDB, and the backend given is LMDB; write `backend: LEVELDB`"):
+        open_database(tmp_path)
     for act in (open_database, create_database):
-        with pytest.raises(UnsupportedError, match="set `backend: LMDB` in data_param"):
-            act(tmp_path / "db", "LEVELDB")
         with pytest.raises(DataError, match="unknown backend 'LMDBX'; did you mean 'LMDB'"):
             act(tmp_path / "db", "LMDBX")
 

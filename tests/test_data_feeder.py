@@ -20,7 +20,7 @@ from barista.data.database import create_database
 from barista.data.datum import array_to_datum
 from barista.data.feeder import Feeder
 from barista.data.transformer import Transformer
-from barista.errors import DataError
+from barista.errors import DataError, SnapshotError
 from barista.proto import caffe_pb2
 
 GOLDEN = Path(__file__).parent / "golden" / "data"
@@ -77,6 +77,22 @@ def test_buffers_are_used_again(tmp_path: Path) -> None:
         assert len(places) <= 5
 
 
+def test_batches_of_one_take_the_size_of_their_image(tmp_path: Path) -> None:
+    """Caffe: each batch has the size of its first image."""
+    sizes = [(1, 2), (3, 1), (4, 5)]
+    with create_database(tmp_path / "db") as writer:
+        for number, size in enumerate(sizes):
+            datum = array_to_datum(np.full((1, *size), number, np.uint8), number)
+            writer.put(str(number), datum.SerializeToString())
+    with Feeder(str(tmp_path / "db"), "LMDB", 1, transformer()) as feeder:
+        held = [feeder.next_batch() for _ in range(7)]
+    for number, (data, labels) in enumerate(held):
+        assert data.shape == (1, 1, *sizes[number % 3]) and (data == number % 3).all() and labels == number % 3
+    with Feeder(str(tmp_path / "db"), "LMDB", 2, transformer()) as feeder, \
+            pytest.raises(DataError, match=r"record 1 .*the first record of the batch has"):
+        feeder.next_batch()
+
+
 def test_float64() -> None:
     with Feeder(MNIST, "LMDB", 2, transformer(scale=0.1), dtype=np.float64) as feeder:
         data, labels = feeder.next_batch()
@@ -108,13 +124,14 @@ def test_a_restored_feeder_goes_on_exactly(taken: int) -> None:
 
 
 @pytest.mark.parametrize("state, message", [
-    ({"record": 30, "rng": np.random.default_rng(0).bit_generator.state}, "to record 30, it has 30 "),
-    ({"rng": 0}, "'record'"),
-    ({"record": 1, "rng": np.random.MT19937(0).state}, "in the state to go on from"),
-    ({"record": "x", "rng": 0}, "in the state to go on from"),
+    ({"record": 30, "key": "30", "rng": 0}, "cannot go to record 30, there is none of the key b'0'; was it made anew"),
+    ({"key": "", "rng": 0}, "'record'"),
+    ({"record": 1, "key": b"00000001_1.png".hex(), "rng": np.random.MT19937(0).state}, "is no state of a PCG64"),
+    ({"record": "x", "key": "", "rng": 0}, "in the state to go on from"),
+    ({"record": 1, "key": "xy", "rng": 0}, "in the state to go on from"),
 ])
 def test_states_that_do_not_fit(state: dict, message: str) -> None:
-    with Feeder(MNIST, "LMDB", 2, transformer()) as feeder, pytest.raises(DataError, match=message):
+    with Feeder(MNIST, "LMDB", 2, transformer()) as feeder, pytest.raises((DataError, SnapshotError), match=message):
         feeder.restore(state)
 
 
@@ -166,7 +183,7 @@ def test_several_feeders_of_one_database() -> None:
 @pytest.mark.parametrize("bad, message", [
     (b"\xff\xff", "2 bytes that are not a Datum"),
     (array_to_datum(np.zeros((1, 2, 1), np.uint8)).SerializeToString(),
-     r"shape \(1, 2, 1\), but the first record has \(1, 1, 1\); set crop_size"),
+     r"shape \(1, 2, 1\), but the first record of the batch has \(1, 1, 1\); set crop_size"),
     (caffe_pb2.Datum(channels=1, height=1, width=1, data=b"ab").SerializeToString(), "has 2 bytes of data"),
     (caffe_pb2.Datum(encoded=True, data=b"ab").SerializeToString(), "cannot be decoded"),
 ])

@@ -113,6 +113,7 @@ def test_a_schedule_trains_to_the_same_result(digits: Path, expected: tuple[list
     assert ops.loader.swaps == 4 * STEPS - 1 + 2 * 6
 
 
+@pytest.mark.slow
 def test_fixed_point_trains(digits: Path) -> None:
     losses, _, _ = train(quick_ops(fixed="dfxp12"), digits)
     assert np.isfinite(losses).all()
@@ -144,7 +145,8 @@ def test_an_unplugged_device_leaves_the_last_snapshot(digits: Path, tmp_path: Pa
             solver.step(STEPS)
         assert solver.iter == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"lenet_iter_{n}.{kind}" for n in (2, 4) for kind in ("caffemodel", "solverstate")]
+        f"lenet_iter_{n}.{kind}" for n in (2, 4)
+        for kind in ("caffemodel", "solverstate", "solverstate.resume.json")]
     with lenet(quick_ops(), digits) as resumed:
         resumed.restore(f"{prefix}_iter_4.solverstate")
         assert resumed.iter == 4

@@ -52,7 +52,8 @@ def check(result: Array, a: Array, b: Array, c: Array, alpha: float = 1.0, beta:
 
 
 @pytest.mark.parametrize(("trans_a", "trans_b"), TRANSPOSED)
-@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("tile", [pytest.param(tile, marks=pytest.mark.slow) if "AVX2" in tile else tile
+                                  for tile in TILES])
 def test_at_the_edges_of_tiles(ops: OpSet, tile: str, trans_a: bool, trans_b: bool) -> None:
     for m, n, k in itertools.product(*map(edges, TILES[tile])):
         a, b, c = operands(m, n, k)

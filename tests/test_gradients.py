@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from function_cases import FUNCTIONS, FUNCTIONS_IN_PLACE
 from little_nets import Case, Probe, check_gradients, layer
+from moving_cases import MOVES
+from recurrent_cases import RECURRENT
 
 import barista
 from barista.gemm import batching
@@ -108,6 +111,13 @@ CASES: dict[str, Case] = {
     "ave_rect": Case(pool("pool: AVE kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 pad_h: 1 pad_w: 0"),
                      WIDE),
     "ave_global": Case(pool("pool: AVE global_pooling: true"), X),
+    "stochastic": Case(pool("pool: STOCHASTIC kernel_size: 3 stride: 2"), {"x": ((2, 2, 5, 6), "positive")}),
+    "stochastic_rect": Case(pool("pool: STOCHASTIC kernel_h: 2 kernel_w: 3 stride_h: 3 stride_w: 1"),
+                            {"x": ((2, 3, 5, 4), "positive")}),
+    "stochastic_test": Case(pool("pool: STOCHASTIC kernel_size: 3 stride: 2"), {"x": ((2, 2, 6, 5), "positive")},
+                            barista.TEST),
+    "stochastic_global_test": Case(pool("pool: STOCHASTIC global_pooling: true"), {"x": ((2, 2, 3, 2), "positive")},
+                                   barista.TEST),
     # ---- inner product
     "ip": Case(layer("InnerProduct", more="inner_product_param { num_output: 4 }"), {"x": (3, 2, 2)}),
     "ip_axis": Case(layer("InnerProduct", more="inner_product_param { num_output: 3 axis: 2 }"),
@@ -217,7 +227,15 @@ CASES: dict[str, Case] = {
     "hinge_l1": Case(loss("HingeLoss"), {"x": ((4, 3), "margin"), "t": ((4,), "labels3")}, fixed=("t",)),
     "hinge_l2": Case(loss("HingeLoss", "hinge_loss_param { norm: L2 } loss_weight: 2"),
                      {"x": ((4, 3), "margin"), "t": ((4,), "labels3")}, fixed=("t",)),
+    # ---- layers in Python
+    "python": Case(layer("Python", more="python_param { module: 'test_layers_python' layer: 'Scaled' "
+                                        "param_str: '-1.5' }"), X),
+    "python_loss": Case(loss("Python", "python_param { module: 'test_layers_python' layer: 'HalfSquares' } "
+                                       "loss_weight: 2"), {"x": (3, 4), "t": (3, 4)}),
 }
+CASES.update(FUNCTIONS)
+CASES.update(MOVES)
+CASES.update(RECURRENT)
 for mode in ("FULL", "VALID", "BATCH_SIZE", "NONE"):
     CASES[f"softmax_loss_{mode}"] = Case(
         loss("SoftmaxWithLoss", f"loss_param {{ normalization: {mode} ignore_label: 9 }}"), SPATIAL,
@@ -251,8 +269,11 @@ def test_gradients_of_bottoms_are_overwritten(name: str, cpu64: CpuOps) -> None:
 
 # Layers without a gradient, each with its reason; all others must stand in the table above.
 WITHOUT_GRADIENT = {
-    "Input": "the caller fills it", "Data": "reads a database", "DummyData": "filled by fillers",
-    "Accuracy": "counts",
+    "Input": "the caller fills it", "MemoryData": "the caller fills it", "DummyData": "filled by fillers",
+    "Data": "reads a database", "ImageData": "reads images", "WindowData": "reads images", "HDF5Data": "reads a file",
+    "HDF5Output": "writes a file",
+    "Accuracy": "counts", "ArgMax": "gives places", "Threshold": "a step",
+    "PriorBox": "depends on shapes alone", "DetectionOutput": "chooses",
 }
 
 
@@ -280,6 +301,7 @@ IN_PLACE = {
     "scale_bias": layer("Scale", "h", "h", "scale_param { bias_term: true }", name="inplace"),
     "bias": layer("Bias", "h", "h", name="inplace"),
     "softmax": layer("Softmax", "h", "h", name="inplace"),
+    **FUNCTIONS_IN_PLACE,
 }
 
 
@@ -335,8 +357,8 @@ def test_gradient_at_zero_is_that_of_the_negative_side(type_: str, more: str, sl
 # ---- accumulation -----------------------------------------------------------------------------------------
 
 WITH_PARAMETERS = ["conv", "conv_group", "conv_pointwise", "conv_two_bottoms", "deconv", "ip", "ip_transpose",
-                   "prelu",
-                   "prelu_shared", "scale_bias", "scale_two_bias", "scale_scalar", "bias"]
+                   "prelu", "prelu_shared", "scale_bias", "scale_two_bias", "scale_scalar", "bias", "normalize",
+                   "normalize_pixels", "embed", "embed_no_bias", "rnn_static", "lstm_static", "python"]
 
 
 @pytest.mark.parametrize("name", WITH_PARAMETERS)
@@ -361,7 +383,8 @@ def test_types_with_parameters_are_all_listed() -> None:
                                                                                        1)).param.layer}
     learning = {item.type for case in CASES.values() for item in case.net(CpuOps(np.float64,
                                                                                  1)).layers if item.blobs}
-    assert learning - listed == {"BatchNorm"}  # its parameters are statistics
+    # The former's are statistics, the latter's is overwritten, as a bottom is.
+    assert learning - listed == {"BatchNorm", "Parameter"}
 
 
 def test_batch_norm_statistics_get_no_gradient(cpu64: CpuOps) -> None:

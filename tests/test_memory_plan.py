@@ -215,10 +215,10 @@ def test_blobs_that_took_turns_cannot_be_read(cpu: CpuOps) -> None:
     sharing = [name for lives in net.memory_plan().memories if len(lives) > 1 for life in lives for name in life.names]
     values = [name for name, part in sharing if part is Part.VALUE]
     gradients = [name for name, part in sharing if part is Part.GRAD]
-    message = r"the values of this blob of shape .* are gone: its net plans its memory.*plan_memory=False"
+    message = rf"the values of blob '{values[0]}' of shape .* are gone: its net plans its memory.*plan_memory=False"
     with pytest.raises(NetError, match=message):
         _ = net.blobs[values[0]].data
-    with pytest.raises(NetError, match="the gradients of this blob"):
+    with pytest.raises(NetError, match=f"the gradients of blob {gradients[0]!r} of shape"):
         _ = net.blobs[gradients[0]].diff
     with pytest.raises(NetError, match="are gone"):
         net.forward(blobs=values)

@@ -1,4 +1,4 @@
-"""Nets: what a state keeps, splits, shared parameters, who gets a gradient, reshaping, weights, memory."""
+"""Nets: what a state keeps, splits, shared parameters, who gets a gradient, precision."""
 
 from __future__ import annotations
 
@@ -9,36 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from little_nets import inputs, layer, make
+from small_nets import CLASSIFIER, CONVNET, backward, fill, ip, quiet
 
 import barista
 from barista import rng
-from barista.frontends.prototxt import parse_net, read_net
+from barista.frontends.prototxt import parse_net
 from barista.net import Net
 from barista.net_graph import insert_splits
 from barista.ops.cpu import CpuOps
-
-
-def ip(bottom: str, top: str, outputs: int = 3, more: str = "", name: str | None = None) -> str:
-    return layer("InnerProduct", bottom, top, f"inner_product_param {{ num_output: {outputs} "
-                 f"weight_filler {{ type: 'xavier' }} bias_filler {{ type: 'uniform' }} }} {more}", name or top)
-
-
-def quiet(text: str, ops: CpuOps, phase: int = barista.TRAIN, **more: Any) -> Net:
-    """A net without force_backward."""
-    return make(text, ops, phase, head=more.pop("head", ""), **more)
-
-
-def fill(net: Net, seed: int = 0) -> None:
-    """Give all inputs random numbers; the labels t whole ones."""
-    gen = np.random.default_rng(seed)
-    for name in net.inputs:
-        shape = net.blobs[name].shape
-        net.blobs[name].data[...] = gen.integers(0, 3, shape) if name == "t" else gen.normal(0, 1, shape)
-
-
-CLASSIFIER = (inputs(x=(4, 5), t=(4,)) + ip("x", "h") + layer("ReLU", "h", "h", name="relu") + ip("h", "f")
-              + layer("SoftmaxWithLoss", "f t", "loss", name="loss"))
-
+from barista.solvers.resume import check_layers, layer_states, restore_layers
 
 # ---- states -----------------------------------------------------------------------------------------------
 
@@ -71,6 +50,50 @@ def test_layers_inherit_the_phase(cpu: CpuOps) -> None:
 
 
 # ---- graph ------------------------------------------------------------------------------------------------
+
+
+def test_layers_may_share_a_name(cpu: CpuOps, tmp_path: Path) -> None:
+    """As the two losses of MNIST's autoencoder do: weights, states and passes keep them apart."""
+    text = (inputs(x=(2, 3), y=(2, 3)) + ip("x", "h", name="twin") + layer("Dropout", "h", "d", name="twin")
+            + layer("Dropout", "d", "e", name="twin") + layer("EuclideanLoss", "e y", "one", name="loss")
+            + layer("SigmoidCrossEntropyLoss", "e y", "two", "loss_weight: 0", "loss"))
+    net = quiet(text, cpu)
+    assert net.layer_names.count("twin") == 3
+    assert list(net.params) == ["twin"]
+    assert net.layer_dict["loss"].type == "SigmoidCrossEntropyLoss"  # the last, as in pycaffe
+    fill(net)
+    states = layer_states(net)
+    assert [key for key in states if key.startswith(("twin", "loss"))] == ["twin", "twin (2)", "twin (3)", "loss",
+                                                                           "loss (2)"]
+    check_layers(net, states, "file")
+    net.forward_pass()
+    expected = net.blobs["e"].data.copy()
+    for name in ("weights.caffemodel", "weights.h5"):
+        net.save(tmp_path / name)
+        other = quiet(text, cpu)
+        other.copy_from(tmp_path / name)
+        for blob in ("x", "y"):
+            other.blobs[blob].data[...] = net.blobs[blob].data
+        restore_layers(other, states, "file")
+        other.forward_pass()
+        np.testing.assert_array_equal(other.blobs["e"].data, expected)
+
+
+def test_losses_of_one_name_may_leave_their_tops_out(cpu: CpuOps) -> None:
+    text = inputs(x=(2, 3), y=(2, 3)) + layer("EuclideanLoss", "x y", "", name="loss") * 2
+    net = quiet(text, cpu)
+    net.blobs["x"].data[...] = 2
+    net.forward_pass()
+    assert net.loss() == 2 * 6.0
+    assert net.outputs == []
+
+
+def test_a_shared_name_is_told_from_a_number_in_a_name(cpu: CpuOps) -> None:
+    names = ["a", "a (2)", "a", "a (2)"]
+    net = quiet(inputs(x=(1, 2)) + "".join(layer("ReLU", "x", f"y{number}", name=name)
+                                           for number, name in enumerate(names)), cpu)
+    keys = [key for key in layer_states(net) if key.startswith("a")]
+    assert keys == ["a", "a (2)", "a (3)", "a (2) (2)"]
 
 
 def test_splits_have_caffe_s_names() -> None:
@@ -161,13 +184,6 @@ def test_old_input_fields(cpu: CpuOps) -> None:
 
 
 # ---- who gets a gradient ----------------------------------------------------------------------------------
-
-
-def backward(net: Net, seed: int = 0) -> None:
-    fill(net, seed)
-    net.forward_pass()
-    net.clear_param_diffs()
-    net.backward_pass()
 
 
 def touched(net: Net, *names: str) -> list[bool]:
@@ -317,48 +333,6 @@ def test_multipliers_may_stand_at_either_twin(cpu: CpuOps) -> None:
     assert (net.learnable[0].decay_mult, net.learnable[1].decay_mult) == (0.5, 1)
 
 
-# ---- reshaping --------------------------------------------------------------------------------------------
-
-CONVNET = (
-    inputs(x=(2, 3, 8, 9), t=(2,))
-    + layer("Convolution", "x", "c", "convolution_param { num_output: 4 kernel_size: 3 pad: 1 "
-                                     "weight_filler { type: 'xavier' } }", "conv")
-    + layer("BatchNorm", "c", "n", name="bn") + layer("Scale", "n", "n", "scale_param { bias_term: true }", "scale")
-    + layer("PReLU", "n", "n", name="prelu") + layer("LRN", "n", "l", name="lrn")
-    + layer("Pooling", "l", "p", "pooling_param { pool: AVE global_pooling: true }", "pool")
-    + layer("Flatten", "p", "g", name="flat") + layer("Concat", "g g", "k", name="twice")
-    + layer("Reshape", "k", "r", "reshape_param { shape { dim: 0 dim: -1 } }", "shape") + ip("r", "f")
-    + layer("SoftmaxWithLoss", "f t", "loss", name="loss"))
-
-
-@pytest.mark.parametrize("sizes", [[(5, 8, 9), (1, 8, 9), (2, 8, 9)], [(2, 12, 5), (3, 4, 4), (2, 8, 9)]])
-def test_reshape_on_the_fly_equals_a_fresh_net(sizes: list[tuple[int, int, int]], cpu: CpuOps) -> None:
-    net = quiet(CONVNET, cpu, head="force_backward: true")
-    for seed, (batch, height, width) in enumerate(sizes):
-        shapes = {"x": (batch, 3, height, width), "t": (batch,)}
-        fresh = quiet(CONVNET, cpu, head="force_backward: true")
-        for each in (net, fresh):
-            for name, shape in shapes.items():
-                each.blobs[name].reshape(*shape)
-            each.reshape()
-            assert each.blobs["f"].shape == (batch, 3)
-        for item, other in zip(net.learnable, fresh.learnable, strict=True):
-            other.blob.data[...] = item.blob.data
-        for each in (net, fresh):
-            backward(each, seed)
-        assert net.loss() == pytest.approx(fresh.loss(), rel=1e-6)
-        np.testing.assert_allclose(net.blobs["x"].diff, fresh.blobs["x"].diff, rtol=1e-4, atol=1e-7)
-        for item, other in zip(net.learnable, fresh.learnable, strict=True):
-            np.testing.assert_allclose(item.blob.diff, other.blob.diff, rtol=1e-4, atol=1e-6)
-
-
-def test_forward_reshapes_by_itself(cpu: CpuOps) -> None:
-    net = quiet(inputs(x=(2, 4)) + ip("x", "y"), cpu)
-    net.blobs["x"].reshape(7, 4)
-    net.forward_pass()
-    assert net.blobs["y"].shape == (7, 3)
-
-
 # ---- pycaffe's forward and backward -----------------------------------------------------------------------
 
 
@@ -437,6 +411,33 @@ def test_running_statistics(cpu: CpuOps) -> None:
     np.testing.assert_allclose(test.blobs["y"].data, expected, rtol=1e-4, atol=1e-5)
 
 
+# ---- definitions ------------------------------------------------------------------------------------------
+
+
+def test_a_net_needs_backward_as_its_definition_says(cpu: CpuOps) -> None:
+    """Caffe: a BatchNorm whose definition has no param makes what lies above it run backward."""
+    for param, needed in (("", True), ("param { lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 }", False)):
+        net = make(inputs(x=(4, 3), t=(4, 3)) + layer("BatchNorm", "x", "y", name="norm", more=param)
+                   + layer("EuclideanLoss", "y t", "loss"), cpu, head="")
+        net.blobs["x"].data[...] = np.arange(12).reshape(4, 3) ** 2
+        net.forward_pass()
+        net.backward_pass()
+        assert bool(net.blobs["y"].diff.any()) is needed
+
+
+def test_constant_dummy_data_is_the_callers_to_change(cpu: CpuOps) -> None:
+    net = make(layer("DummyData", "", "d", more="dummy_data_param { shape { dim: 3 } data_filler { value: 3 } }"), cpu)
+    assert net.blobs["d"].data.tolist() == [3, 3, 3]
+    net.blobs["d"].data[...] = 7
+    net.forward_pass()
+    assert net.blobs["d"].data.tolist() == [7, 7, 7]
+
+
+def test_in_place_on_a_blob_that_others_read_is_refused(cpu: CpuOps) -> None:
+    with pytest.raises(barista.NetError, match=r"top 'h' would overwrite a blob that other layers read too"):
+        make(inputs(x=(2, 3)) + ip("x", "h") + ip("h", "a", name="first") + layer("ReLU", "h", "h"), cpu)
+
+
 # ---- precision and independence ---------------------------------------------------------------------------
 
 
@@ -474,145 +475,3 @@ def test_nets_do_not_disturb_each_other(cpu: CpuOps) -> None:
     assert one.loss() == alone.loss() != two.loss()
     for item, other in zip(one.learnable, alone.learnable, strict=True):
         np.testing.assert_array_equal(item.blob.diff, other.blob.diff)
-
-
-# ---- weights ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", [".caffemodel", ".caffemodel.h5"])
-def test_save_and_copy(suffix: str, tmp_path: Path, cpu: CpuOps) -> None:
-    if suffix.endswith(".h5"):
-        pytest.importorskip("h5py")
-    net, other = quiet(CONVNET, cpu), quiet(CONVNET, cpu)
-    backward(net)
-    path = tmp_path / f"weights{suffix}"
-    net.save(path)
-    other.copy_from(path)
-    third = Net(parse_net(CONVNET), barista.TEST, path, ops=cpu)
-    for name, blobs in net.params.items():
-        for index, blob in enumerate(blobs):
-            np.testing.assert_array_equal(other.params[name][index].data, blob.data)
-            np.testing.assert_array_equal(third.params[name][index].data, blob.data)
-
-
-def test_weights_travel_between_precisions(tmp_path: Path, cpu: CpuOps, cpu64: CpuOps) -> None:
-    double = quiet(CLASSIFIER, cpu64)
-    double.save(tmp_path / "double.caffemodel")
-    single = Net(parse_net(CLASSIFIER), barista.TRAIN, tmp_path / "double.caffemodel", ops=cpu)
-    np.testing.assert_array_equal(single.params["h"][0].data, double.params["h"][0].data.astype(np.float32))
-
-
-def test_to_proto_makes_the_same_net(cpu: CpuOps) -> None:
-    net = quiet(CLASSIFIER, cpu)
-    backward(net)
-    proto = net.to_proto(write_diff=True)
-    assert [item.name for item in proto.layer] == net.layer_names
-    assert len(proto.layer[net.layer_names.index("h")].blobs[0].diff) == 15
-    again = Net(proto, barista.TRAIN, ops=cpu)  # layers take the weights that their definition carries
-    np.testing.assert_array_equal(again.params["h"][0].data, net.params["h"][0].data)
-    assert not net.to_proto().layer[2].blobs[0].diff
-
-
-def test_copy_matches_by_name_and_leaves_the_rest(cpu: CpuOps, caplog: pytest.LogCaptureFixture) -> None:
-    source = quiet(CLASSIFIER, cpu)
-    target = quiet(CLASSIFIER.replace("name: 'f'", "name: 'other'"), cpu)
-    before = target.params["other"][0].data.copy()
-    with caplog.at_level("INFO"):
-        target.copy_trained_layers(source.to_proto(), "source")
-    assert "Ignoring source layer f" in caplog.text
-    np.testing.assert_array_equal(target.params["h"][0].data, source.params["h"][0].data)
-    np.testing.assert_array_equal(target.params["other"][0].data, before)
-
-
-def test_copy_of_nothing_is_refused(cpu: CpuOps) -> None:
-    target = quiet(inputs(x=(1, 2)) + ip("x", "lonely"), cpu)
-    with pytest.raises(barista.SnapshotError, match=r"no layer of file\.caffemodel has the name .* \(lonely\)"):
-        target.copy_trained_layers(quiet(CLASSIFIER, cpu).to_proto(), "file.caffemodel")
-
-
-def test_a_net_needs_backward_as_its_definition_says(cpu: CpuOps) -> None:
-    """Caffe: a BatchNorm whose definition has no param makes what lies above it run backward."""
-    for param, needed in (("", True), ("param { lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 }", False)):
-        net = make(inputs(x=(4, 3), t=(4, 3)) + layer("BatchNorm", "x", "y", name="norm", more=param)
-                   + layer("EuclideanLoss", "y t", "loss"), cpu, head="")
-        net.blobs["x"].data[...] = np.arange(12).reshape(4, 3) ** 2
-        net.forward_pass()
-        net.backward_pass()
-        assert bool(net.blobs["y"].diff.any()) is needed
-
-
-def test_constant_dummy_data_is_the_callers_to_change(cpu: CpuOps) -> None:
-    net = make(layer("DummyData", "", "d", more="dummy_data_param { shape { dim: 3 } data_filler { value: 3 } }"), cpu)
-    assert net.blobs["d"].data.tolist() == [3, 3, 3]
-    net.blobs["d"].data[...] = 7
-    net.forward_pass()
-    assert net.blobs["d"].data.tolist() == [7, 7, 7]
-
-
-def test_in_place_on_a_blob_that_others_read_is_refused(cpu: CpuOps) -> None:
-    with pytest.raises(barista.NetError, match=r"top 'h' would overwrite a blob that other layers read too"):
-        make(inputs(x=(2, 3)) + ip("x", "h") + ip("h", "a", name="first") + layer("ReLU", "h", "h"), cpu)
-
-
-def test_copy_takes_shapes_of_old(cpu: CpuOps) -> None:
-    """Caffe: old files have four axes everywhere; leading ones do not count."""
-    source = quiet(CLASSIFIER, cpu)
-    proto = source.to_proto()
-    blob = proto.layer[source.layer_names.index("h")].blobs[0]
-    blob.ClearField("shape")
-    blob.num, blob.channels, blob.height, blob.width = 1, 1, 3, 5
-    target = quiet(CLASSIFIER, cpu)
-    target.copy_trained_layers(proto, "old")
-    np.testing.assert_array_equal(target.params["h"][0].data, source.params["h"][0].data)
-
-
-def test_share_trained_layers(cpu: CpuOps) -> None:
-    train = quiet(CLASSIFIER, cpu)
-    test = quiet(CLASSIFIER, cpu, barista.TEST)
-    test.share_trained_layers_with(train)
-    fill(train)
-    fill(test)
-    train.params["h"][0].data[...] = 0.25
-    train.forward_pass()
-    test.forward_pass()
-    np.testing.assert_array_equal(test.params["h"][0].data, train.params["h"][0].data)
-    assert test.loss() == train.loss()
-    assert test.params["h"][0].value.memory is train.params["h"][0].value.memory
-    assert test.params["h"][0].grad.memory is not train.params["h"][0].grad.memory
-
-
-# ---- memory -----------------------------------------------------------------------------------------------
-
-
-def test_nets_that_only_run_forward_hold_no_gradients(cpu: CpuOps) -> None:
-    net = quiet(CONVNET + layer("Accuracy", "f t", "right", name="accuracy"), cpu, barista.TEST)
-    fill(net)
-    net.forward_pass()
-    assert net.loss() > 0
-    # The loss's own gradient is its weight: one number.
-    held = {name for name, blob in net.blobs.items() if blob.grad.memory.spaces and blob.count > 1}
-    assert held == set()
-    assert all(not item.blob.grad.memory.spaces for item in net.learnable)
-
-
-def test_split_and_reshape_take_no_memory(cpu: CpuOps) -> None:
-    net = quiet(CONVNET, cpu)
-    fill(net)
-    net.forward_pass()
-    split = next(name for name in net.blobs if name.endswith("split_0"))
-    assert net.blobs[split].value.memory is net.blobs["g"].value.memory is net.blobs["p"].value.memory
-    assert net.blobs["k"].value.memory is net.blobs["r"].value.memory
-
-
-def test_definition_from_a_file(tmp_path: Path, cpu: CpuOps) -> None:
-    path = tmp_path / "net.prototxt"
-    path.write_text("name: 'from_file'\n" + CLASSIFIER)
-    net = Net(path, barista.TRAIN, ops=cpu)
-    assert net.name == "from_file"
-    assert net.param.layer[0].name == read_net(str(path)).layer[0].name
-
-
-def test_default_op_set_is_that_of_the_mode() -> None:
-    from barista.compose import default_ops
-
-    assert Net(parse_net(CLASSIFIER), barista.TRAIN).ops is default_ops()

@@ -10,7 +10,7 @@ import pytest
 from little_nets import inputs, layer, make
 
 import barista
-from barista.errors import BaristaError, DataError, NetError, ShapeError, SnapshotError, UnsupportedError
+from barista.errors import BaristaError, DataError, NetError, ShapeError, SnapshotError
 from barista.frontends.prototxt import parse_net
 from barista.net import Net
 from barista.ops.cpu import CpuOps
@@ -46,8 +46,8 @@ CASES: dict[str, tuple[str, type[BaristaError], list[str]]] = {
     "duplicate_top_of_one_layer": (inputs(x=(2, 4)) + layer("Slice", "x", "a a"), NetError, ["'a'", "already made"]),
     "in_place_at_another_index": (TWO + layer("Eltwise", "x z", "z"), NetError, ["'z'", "same index"]),
     "no_name": (inputs(x=(1, 2)) + "layer { type: 'ReLU' bottom: 'x' top: 'y' }", NetError, ["'ReLU'", "has no name"]),
-    "same_name": (inputs(x=(1, 2)) + layer("ReLU", "x", "a", name="same") + layer("ReLU", "a", "b", name="same"),
-                  NetError, ["same (ReLU)", "another layer has this name"]),
+    "same_name": (inputs(x=(1, 2)) + ip("x", "a", name="same") + ip("a", "b", name="same"), NetError,
+                  ["same (InnerProduct)", "another layer with parameters has this name", "give it another"]),
     "unknown_type": (inputs(x=(1, 2)) + layer("Convolutoin"), NetError,
                      ["layer: unknown layer type 'Convolutoin'", "did you mean 'Convolution'"]),
     "unknown_type_unlike_any": (inputs(x=(1, 2)) + layer("Xyzzy"), NetError,
@@ -135,9 +135,9 @@ CASES: dict[str, tuple[str, type[BaristaError], list[str]]] = {
     "flatten_in_place": (IMAGE + layer("Flatten", "x", "x"), NetError, ["cannot work in place"]),
     "negative_size": (inputs(x=(2, -3)), ShapeError, ["in_x", "(2, -3)", "negative"]),
     "too_many_axes": (inputs(x=(1,) * 33), ShapeError, ["in_x", "33 axes", "at most 32"]),
-    "overflow": (inputs(x=(2**31, 2**31, 2**31)), ShapeError, ["in_x", f"{2**93} elements", "limit is 2**40"]),
+    "overflow": (inputs(x=(2**31, 2**31, 2**31)), ShapeError, ["in_x", f"{2**93} elements", "limit is 2**31 - 1"]),
     "overflow_later": (inputs(x=(2**20, 2)) + layer("InnerProduct", more="inner_product_param { num_output: 2097153 }"),
-                       ShapeError, ["layer (InnerProduct)", "limit is 2**40"]),
+                       ShapeError, ["layer (InnerProduct)", "limit is 2**31 - 1"]),
     "input_shapes": ("layer { name: 'in' type: 'Input' top: 'a' top: 'b' top: 'c' input_param { shape { dim: 1 } "
                      "shape { dim: 2 } } }", NetError, ["in (Input)", "3 top(s) and 2 input_param.shape"]),
     # ---- convolution
@@ -164,7 +164,8 @@ CASES: dict[str, tuple[str, type[BaristaError], list[str]]] = {
                      ["kernel_size has 3 entries", "2 spatial axes"]),
     "conv_h_w_in_3d": (inputs(x=(1, 2, 3, 3, 3)) + conv("num_output: 1 kernel_h: 1 kernel_w: 1"), NetError,
                        ["kernel_h is for 2 spatial axes", "3"]),
-    "conv_axes": (inputs(x=(2, 3)) + conv("num_output: 1 kernel_size: 1"), ShapeError, ["spatial axes", "(2, 3)"]),
+    "conv_axes": (inputs(x=(2, 3)) + conv("num_output: 1 kernel_h: 1 kernel_w: 1"), NetError,
+                  ["kernel_h is for 2 spatial axes", "the bottom has 0"]),
     "conv_axis": (IMAGE + conv("num_output: 1 kernel_size: 1 axis: 4"), ShapeError, ["axis 4 does not exist"]),
     "conv_bottoms_differ": (inputs(x=(1, 2, 3, 3), z=(1, 2, 4, 3)) + layer(
         "Convolution", "x z", "a b", "convolution_param { num_output: 1 kernel_size: 1 }"), ShapeError,
@@ -187,8 +188,11 @@ CASES: dict[str, tuple[str, type[BaristaError], list[str]]] = {
     "pool_global_stride": (IMAGE + pool("global_pooling: true stride: 2"), NetError, ["pad 0 and stride 1", "(2, 2)"]),
     "pool_mask_of_average": (IMAGE + layer("Pooling", top="a b", more="pooling_param { pool: AVE kernel_size: 2 }"),
                              NetError, ["second top", "MAX alone"]),
-    "pool_stochastic": (IMAGE + pool("pool: STOCHASTIC kernel_size: 2"), UnsupportedError,
-                        ["layer (Pooling)", "STOCHASTIC", "MAX or AVE"]),
+    "pool_stochastic_pad": (IMAGE + pool("pool: STOCHASTIC kernel_size: 2 pad: 1"), NetError,
+                            ["layer (Pooling)", "STOCHASTIC takes no padding", "pad_h=1", "set it to 0"]),
+    "pool_stochastic_mask": (IMAGE + layer("Pooling", top="a b", more="pooling_param { pool: STOCHASTIC "
+                                                                      "kernel_size: 2 }"),
+                             NetError, ["second top", "MAX alone"]),
     "pool_axes": (inputs(x=(2, 3)) + pool("kernel_size: 1"), ShapeError, ["(N, C, H, W)", "(2, 3)"]),
     # ---- parameters
     "unknown_filler": (inputs(x=(2, 3)) + layer("InnerProduct", more="inner_product_param { num_output: 1 "
@@ -366,7 +370,7 @@ def test_errors_are_also_the_built_in_that_fits(cpu: CpuOps) -> None:
     with pytest.raises(ValueError, match="unknown layer type"):
         make(inputs(x=(1, 2)) + layer("Nothing"), cpu)
     with pytest.raises(NotImplementedError):
-        make(IMAGE + pool("pool: STOCHASTIC kernel_size: 2"), cpu)
+        make(IMAGE + layer("SPP", more="spp_param { pyramid_height: 1 pool: STOCHASTIC }"), cpu)
 
 
 def test_a_net_that_fails_closes_what_it_opened(cpu: CpuOps, golden, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,8 +10,17 @@ import pytest
 from opencl_device import empty, host, open_opencl, tensor
 
 from barista.blob import HOST
-from barista.gemm.shapes import GemmShape
-from barista.ops.base import AxisGeometry, LossRule, OpSet, PoolingGeometry, Primitive
+from barista.gemm.shapes import ConvolutionGeometry, GemmShape
+from barista.ops.base import (
+    AxisGeometry,
+    DetectionRule,
+    LossRule,
+    OpSet,
+    PoolingGeometry,
+    Primitive,
+    StridedGeometry,
+    Taps,
+)
 from barista.ops.cpu import CpuOps
 from barista.ops.hosted import HostedOps
 from barista.ops.opencl import OpenCLOps
@@ -27,6 +36,8 @@ HOSTED = {
     "sigmoid_cross_entropy_loss": lambda ops: ops.sigmoid_cross_entropy_loss(12, 2, LossRule()),
     "hinge_loss": lambda ops: ops.hinge_loss(AxisGeometry(2, 3, 1), "L1"),
     "accuracy": lambda ops: ops.accuracy(AXIS, 1, None),
+    "rearrange": lambda ops: ops.rearrange(StridedGeometry((3, 2), (1, 3), 0, 6)),
+    "gather": lambda ops: ops.gather(3, 2, 4),
 }
 
 
@@ -58,10 +69,19 @@ def test_every_op_of_the_contract_falls_back_and_says_so(caplog: pytest.LogCaptu
             "prelu": lambda o: o.prelu(AXIS),
             "max_pooling": lambda o: o.max_pooling(POOL),
             "average_pooling": lambda o: o.average_pooling(POOL),
+            "stochastic_pooling": lambda o: o.stochastic_pooling(POOL),
             "dropout": lambda o: o.dropout(3, 0.5),
             "softmax": lambda o: o.softmax(AXIS),
             "softmax_loss": lambda o: o.softmax_loss(AXIS, LossRule()),
             "combine": lambda o: o.combine("SUM", [1, 1], 3),
+            "infogain_loss": lambda o: o.infogain_loss(AXIS, LossRule()),
+            "multinomial_loss": lambda o: o.multinomial_loss(AxisGeometry(2, 3, 1)),
+            "unit_length": lambda o: o.unit_length(AXIS, 1e-10),
+            "unfold": lambda o: o.unfold(ConvolutionGeometry(1, 1, 1, (3,), (2,), (1,), (0,), (1,))),
+            "arg_max": lambda o: o.arg_max(AXIS, 1),
+            "interpolation": lambda o: o.interpolation(2, Taps.linear(3, 0, 3, 5), Taps.linear(2, 0, 2, 1)),
+            "detection_output": lambda o: o.detection_output(1, 2, DetectionRule(
+                2, 0, True, "CORNER", False, None, 0.5, 1.0, None, None)),
             "join": lambda o: o.join(1, [1, 2], 3)}
     op_set = AllHosted(CpuOps())
     with caplog.at_level(logging.INFO, "barista.ops.hosted"):

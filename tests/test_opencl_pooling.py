@@ -55,7 +55,7 @@ def check(ops: OpenCLOps, g: PoolingGeometry, kind: str, tolerance: float = 3e-6
 
 
 @pytest.mark.parametrize("kind", ["max", "average"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(geometry=geometries())
 def test_any_geometry(ops: OpenCLOps, geometry: PoolingGeometry, kind: str) -> None:
     check(ops, geometry, kind)

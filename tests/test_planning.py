@@ -177,7 +177,8 @@ def test_a_database_that_is_missing_is_named(words: Any, shape: str) -> None:
 def test_a_shape_that_no_layer_takes(tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_text(
         'name: "n" layer { name: "d" type: "DummyData" top: "a" dummy_data_param { shape { dim: 1 dim: 2 } } }')
-    with pytest.raises(NetError, match=r"net\.prototxt: --batch has nothing to change; no layer is of type Data or"):
+    message = r"net\.prototxt: --batch has nothing to change; no layer is of type Data, ImageData"
+    with pytest.raises(NetError, match=message):
         open_planning_net(options("--model", str(tmp_path / "net.prototxt"), "--batch", "2"))
 
 

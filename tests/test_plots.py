@@ -28,7 +28,7 @@ STAGES: StageSeconds = {
 def drawn(monkeypatch: pytest.MonkeyPatch, stages: StageSeconds) -> Any:
     """The figure of some stages."""
     figures: list[Any] = []
-    monkeypatch.setattr(plot, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
     plot.plot_stages(stages, "a title", "stages.png")
     return figures[0]
 
@@ -55,7 +55,7 @@ def test_a_chart_of_many_rows_is_no_taller_than_a_page_can_show(monkeypatch: pyt
 def designs(monkeypatch: pytest.MonkeyPatch, *curves: list[float], own: float = 9e5) -> Any:
     """The axes of the chart of some sets."""
     figures: list[Any] = []
-    monkeypatch.setattr(plot, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
     plot.plot_designs(*curves, own, "ms", "a title", "designs.png")
     figures[0].draw_without_rendering()
     return figures[0].axes[0]
@@ -80,7 +80,7 @@ def test_a_plan_has_rings_and_plain_ticks(monkeypatch: pytest.MonkeyPatch) -> No
     ways = [Candidate("cpu", 0.004), Candidate("opencl", 0.03)]
     candidates = {key_of(workload): ways for workload in workloads}
     figures: list[Any] = []
-    monkeypatch.setattr(plot, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
     plot.plot_plan(select(workloads, candidates, {}), candidates, "a title", "plan.png")
     figures[0].draw_without_rendering()
     axes = figures[0].axes[0]

@@ -198,7 +198,8 @@ def test_weights_beside_a_moved_state(saved: Solver, tmp_path: Path, monkeypatch
 
 def test_no_pieces_are_left(saved: Solver, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == [
-        f"two_iter_3.{kind}{ending}" for kind in ("caffemodel", "solverstate") for ending in ("", ".h5")]
+        "two_iter_3.caffemodel", "two_iter_3.caffemodel.h5", "two_iter_3.solverstate", "two_iter_3.solverstate.h5",
+        "two_iter_3.solverstate.h5.resume.json", "two_iter_3.solverstate.resume.json"]
 
 
 # ---- wrong files -----------------------------------------------------------------------------
@@ -309,10 +310,10 @@ def test_an_interruption_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path, *_: object) -> None:
+    def refuse(**_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
     with pytest.raises(SnapshotError, match=r"snapshot_prefix '.*two': cannot write .*Permission denied"):
         make(snapshot=5, snapshot_prefix=str(tmp_path / "two"))
 

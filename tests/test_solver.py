@@ -17,7 +17,7 @@ from barista.errors import BaristaError, PrototxtError, SnapshotError, SolverErr
 from barista.net import Net
 from barista.ops.cpu import CpuOps
 from barista.proto.caffe_pb2 import SolverParameter
-from barista.solvers import Action, AdamSolver, SignalHandler, Solver, get_solver
+from barista.solvers import CLASSES, Action, AdamSolver, SignalHandler, Solver, get_solver
 
 NET = """
 name: "Line"
@@ -142,6 +142,20 @@ def test_fields_are_replaced(folder: Path) -> None:
 def test_a_class_counts_before_the_field(folder: Path) -> None:
     make()
     assert AdamSolver("solver.prototxt", ops=CpuOps()).param.type == "Adam"
+
+
+@pytest.mark.parametrize(("type_", "class_"), CLASSES.items())
+def test_get_solver_gives_the_class_that_the_type_names(folder: Path, type_: str, class_: type[Solver]) -> None:
+    more = {"momentum": None} if type_ in ("AdaGrad", "RMSProp") else {}
+    solver = make(type=type_, **more)
+    assert type(solver) is class_
+    assert isinstance(solver, Solver)
+    assert class_.type == solver.param.type == type_
+    assert repr(solver).startswith(f"{class_.__name__}({type_}, ")
+    old = SolverParameter(solver_type=getattr(SolverParameter, type_.upper()))
+    old.MergeFrom(solver.param)
+    old.ClearField("type")
+    assert type(get_solver(old, ops=CpuOps())) is class_
 
 
 def test_random_seed_gives_the_same_weights(folder: Path) -> None:
@@ -275,7 +289,7 @@ def test_divergence_is_an_error_that_says_where(folder: Path, make_bad: str) -> 
     solver = make(display=1, snapshot=1, snapshot_prefix="a")
     solver.step(1)
     kept = {name: Path(name).read_bytes() for name in os.listdir() if name.startswith("a_")}
-    assert len(kept) == 2
+    assert len(kept) == 3
     if make_bad == "rate":
         solver.net.params["ip"][0].data[1, 2] = np.nan
         where = r"1 of the 6 of parameter ip\[0\]"
@@ -331,7 +345,7 @@ def test_snapshot_on_request_goes_on(folder: Path) -> None:
     solver.solve()
     assert solver.iter == 5
     assert sorted(name for name in os.listdir() if "_iter_" in name) == [
-        "solver_iter_2.caffemodel", "solver_iter_2.solverstate"]
+        "solver_iter_2.caffemodel", "solver_iter_2.solverstate", "solver_iter_2.solverstate.resume.json"]
 
 
 def test_stop_during_a_test(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

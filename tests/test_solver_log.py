@@ -6,10 +6,12 @@ import logging
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from barista.ops.cpu import CpuOps
 from barista.solvers import Solver
+from barista.solvers.report import OutputMeans
 
 NET = """
 name: "LogNet"
@@ -66,4 +68,15 @@ def test_the_log_of_a_training_is_caffes(golden: Path, tmp_path: Path, monkeypat
     theirs = [line for line in theirs if not re.match(r"(caffe|db_lmdb|data_layer)\.cpp", line)]
     assert masked(ours) == masked(theirs)
     assert {p.name for p in tmp_path.glob("lognet*")} == {
-        f"lognet_iter_{i}.{kind}" for i in (10, 20) for kind in ("caffemodel", "solverstate")}
+        f"lognet_iter_{i}.{kind}" for i in (10, 20)
+        for kind in ("caffemodel", "solverstate", "solverstate.resume.json")}
+
+
+def test_an_output_that_changes_its_size_has_no_mean(caplog: pytest.LogCaptureFixture) -> None:
+    outputs = OutputMeans()
+    with caplog.at_level(logging.INFO, "barista.solvers.report"):
+        for count in (14, 7, 14):
+            outputs.add({"loss": np.array([float(count)]), "found": np.ones(count)})
+    assert list(outputs.means()) == ["loss"] and outputs.means()["loss"] == pytest.approx(35 / 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Test net output found has no mean: 14 numbers, and 7 in batch 2"]

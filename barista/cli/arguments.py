@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..errors import BaristaError, nearest
-from ..log import LEVELS
+from ..glog import LEVELS
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,32 @@ def add_common(parser: Parser) -> None:
                        help="how much is said on standard error (default info)")
     group.add_argument("--quiet", action="store_true",
                        help="say only warnings and errors, and draw no progress bar")
+    add_glog(parser)
+
+
+# glog's options, which all of Caffe's tools take; those that switch, and those with a value.
+_GLOG_SWITCHES = ("logtostderr", "alsologtostderr", "colorlogtostderr")
+_GLOG_VALUES = ("log_dir", "stderrthreshold", "v")
+# What takes the next word as its value, where none stands behind '='.
+VALUE_OPTIONS = (*CAFFE_OPTIONS, *_GLOG_VALUES, "minloglevel")
+
+
+def add_glog(parser: Parser) -> None:
+    """Accept glog's options. The log always goes to standard error, so that most of them have nothing to do."""
+    parser.add_argument("--minloglevel", default=None, type=int, choices=range(4), help=argparse.SUPPRESS)
+    for name in _GLOG_SWITCHES:
+        parser.add_argument(f"--{name}", nargs="?", const=True, default=None, type=_truth, help=argparse.SUPPRESS)
+    for name in _GLOG_VALUES:
+        options = ["-v", "--v"] if name == "v" else [f"--{name}"]
+        parser.add_argument(*options, dest=f"glog_{name}", default=None, help=argparse.SUPPRESS)
+
+
+def warn_glog(args: argparse.Namespace) -> None:
+    """Say which of glog's options have no effect."""
+    for name in _GLOG_VALUES:
+        if getattr(args, f"glog_{name}") is not None:
+            logger.warning("--%s has no effect: the log goes to standard error, and --log-level says how much of it; "
+                           "2> train.log keeps it in a file", name)
 
 
 def add_compute(parser: Parser) -> None:
@@ -156,6 +182,8 @@ def add_network(parser: Parser) -> None:
                        help="stages of the network's state, separated by ','")
     group.add_argument("--ignore-unknown-fields", action="store_true",
                        help="skip fields that Barista does not know, with a warning")
+    group.add_argument("--allow-python-layers", action="store_true",
+                       help="run the code of Python layers, which the network names; only where you trust it")
 
 
 def add_ignored(parser: Parser) -> None:

@@ -16,6 +16,7 @@ from ..net import Net
 from ..ops.base import OpSet
 from ..proto.caffe_pb2 import Phase, SolverParameter
 from .arguments import comma_list
+from .planning import change_inputs, planning_definition
 
 logger = logging.getLogger(__name__)
 
@@ -128,3 +129,17 @@ def open_net(args: argparse.Namespace, ops: OpSet, plan_memory: bool = False) ->
     definition.state.level = args.level
     return Net(definition, Phase.Value(args.phase), ops=ops, stages=comma_list(args.stage),
                plan_memory=plan_memory)
+
+
+def open_net_with_images(args: argparse.Namespace, ops: OpSet, plan_memory: bool = False) -> Net:
+    """Make the net as `open_net` does, with the batch and the images of `planning.add_input`'s options.
+
+    With ``--input-shape`` the images are random numbers, and labels are 0.
+    """
+    definition = planning_definition(args)
+    change_inputs(args, definition)
+    net = Net(definition, ops=ops, plan_memory=plan_memory)
+    if args.input_shape is not None:
+        image = next(layer.top[0] for layer in definition.layer if layer.type == "Input")
+        net.blobs[image].data[...] = rng.generator().standard_normal(net.blobs[image].shape, np.float32)
+    return net

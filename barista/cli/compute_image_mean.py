@@ -20,7 +20,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("output_file", metavar="OUTPUT_FILE", nargs="?", default=None,
                         help="mean file to write (binaryproto)")
     parser.add_argument("--backend", default="lmdb", metavar="KIND",
-                        help="kind of the database (default lmdb)")
+                        help="kind of the database: lmdb (default) or leveldb")
 
 
 def run(args: argparse.Namespace) -> None:

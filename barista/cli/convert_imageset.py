@@ -7,8 +7,8 @@ import argparse
 from ..data import convert_imageset
 from .arguments import Parser, at_least
 
-DESCRIPTION = """Write the images of a list into a new LMDB database. Each line of LISTFILE is a file's name,
-relative to ROOTFOLDER, a space and the label, a whole number: cats/1.jpg 0"""
+DESCRIPTION = """Write the images of a list into a new database, LMDB or LevelDB. Each line of LISTFILE is a
+file's name, relative to ROOTFOLDER, a space and the label, a whole number: cats/1.jpg 0"""
 
 EXAMPLES = """  barista convert_imageset --resize_width 32 --resize_height 32 photos/ train.txt train_lmdb
   barista convert_imageset --gray photos/ test.txt test_lmdb
@@ -23,7 +23,7 @@ def add_arguments(parser: Parser) -> None:
     parser.switch("gray", False, "store grey images, one channel instead of three")
     parser.switch("shuffle", False, "write the images in random order")
     parser.add_argument("--backend", default="lmdb", metavar="KIND",
-                        help="kind of the database (default lmdb)")
+                        help="kind of the database: lmdb (default) or leveldb")
     parser.add_argument("--resize_width", default=0, type=at_least(0), metavar="PIXELS",
                         help="width to resize to (default: the file's own)")
     parser.add_argument("--resize_height", default=0, type=at_least(0), metavar="PIXELS",

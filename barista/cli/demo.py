@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from .. import log
+from .. import glog
 from ..data import digits_to_lmdb
 from ..errors import NetError
 from ..frontends.prototxt import read_net, read_solver
@@ -47,12 +47,12 @@ def run(args: argparse.Namespace) -> None:
     os.makedirs(args.folder, exist_ok=True)
     with contextlib.chdir(args.folder), open(LOG, "w") as lines:
         # The screen is for the bar; who wants Caffe's log finds it in the file.
-        log.init_log(args.log_level, lines)
+        glog.init_log(args.log_level, lines)
         try:
             prepare(args.folder)
             weights, accuracy = train(args)
         finally:
-            log.init_log(args.log_level)
+            glog.init_log(args.log_level)
     print(farewell(args.folder, weights, accuracy))
 
 

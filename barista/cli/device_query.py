@@ -73,9 +73,14 @@ def host_lines() -> Iterator[str]:
     yield make_ops("cpu").describe()
     packages = ("numpy", "protobuf", "lmdb", "Pillow", "h5py", "pyopencl", "pocl-binary-distribution")
     yield "Packages: " + ", ".join(_installed(packages))
+    yield from (f"BLAS: {line}" for line in blas_lines())
+
+
+def blas_lines() -> Iterator[str]:
+    """Describe each library of matrix products that is loaded."""
     for library in threadpool_info():
         if library["user_api"] == "blas":
-            yield (f"BLAS: {library['internal_api']} {library['version']} "
+            yield (f"{library['internal_api']} {library['version']} "
                    f"({library.get('architecture', 'unknown')}), {library['num_threads']} threads")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..memory_plan import apart, uses
+from ..memory_plan import apart
 from ..net import Net
 from ..ops.base import Owner
 from ..proto.caffe_pb2 import TRAIN
@@ -63,8 +63,7 @@ def memory_of(net: Net, moments: int = 0) -> Memory:
     """What `net` takes; `moments` is the number of arrays that a solver keeps for each parameter."""
     size = net.ops.dtype.itemsize
     trains = net.phase == TRAIN
-    values, gradients = apart(uses(net.layers, net.top_names, net.layer_need_backward, net.propagate_down),
-                              {name: blob.count for name, blob in net.blobs.items()}, trains)
+    values, gradients = apart(net.uses(), {name: blob.count for name, blob in net.blobs.items()}, trains)
     parameters = size * sum(item.blob.count for item in net.learnable)
     # A parameter that is not learnt has no gradient, but the solver remembers something of every one.
     learnt = size * sum(item.blob.count for item in net.learnable if item.lr_mult) if trains else 0
@@ -74,10 +73,12 @@ def memory_of(net: Net, moments: int = 0) -> Memory:
 
 
 def held_by_layers(net: Net) -> dict[str, int]:
-    """Bytes that each layer and its primitives hold, besides parameters and blobs."""
+    """Bytes that the layers of each name and their primitives hold, besides parameters and blobs."""
     held = net.ops.workspace().held
-    return {layer.name: layer.scratch_bytes + held.get(Owner(net.name, net.phase, layer.name), 0)
-            for layer in net.layers}
+    bytes_of = {name: held.get(Owner(net.name, net.phase, name), 0) for name in net.layer_names}
+    for layer in net.layers:
+        bytes_of[layer.name] += layer.scratch_bytes
+    return bytes_of
 
 
 def batch_size(net: Net) -> int | None:

@@ -20,18 +20,33 @@ from ..ops.base import OpSet
 from ..proto.caffe_pb2 import LayerParameter, NetParameter, NetState, Phase
 from .arguments import Parser, add_network, at_least, comma_list
 
+# Layers that read images, and where their settings are.
+SOURCES = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param",
+           "HDF5Data": "hdf5_data_param", "MemoryData": "memory_data_param"}
 
-def add_planning(parser: Parser) -> None:
-    """Add what decides which network is planned for, and how large its batches are."""
+
+def add_planning(parser: Parser, phase: str | None = "TRAIN") -> None:
+    """Add what decides which network is planned for, and how large its batches are.
+
+    Parameters
+    ----------
+    phase : the default; None takes TEST for a deploy net and TRAIN for others (see `is_deploy`)
+    """
     group = parser.add_argument_group("the network")
     group.add_argument("--model", required=True, metavar="FILE", help="the network (prototxt)")
-    group.add_argument("--phase", default="TRAIN", type=str.upper, choices=("TRAIN", "TEST"),
-                       help="phase of the network's state (default TRAIN)")
+    group.add_argument("--phase", default=phase, type=str.upper, choices=("TRAIN", "TEST"),
+                       help="phase of the network's state (default TRAIN"
+                            + ("; TEST for a deploy net, which has inputs and no loss)" if phase is None else ")"))
+    add_input(group)
+    add_network(parser)
+
+
+def add_input(group: argparse._ArgumentGroup) -> None:
+    """Add what stands in for the images that a network reads."""
     group.add_argument("--batch", default=None, type=at_least(1), metavar="N",
                        help="images a batch (default: what the network says)")
     group.add_argument("--input-shape", default=None, type=image_shape, metavar="C,H,W",
                        help="shape of an image as the network sees it, after any crop; with it, no database is opened")
-    add_network(parser)
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
@@ -61,21 +76,59 @@ def open_planning_net(args: argparse.Namespace, ops: OpSet | None = None) -> Net
     ------
     NetError : it makes no net, or the shape of its images is not known
     """
+    return open_for_shapes(args, planning_definition(args), ops)
+
+
+def planning_definition(args: argparse.Namespace) -> NetParameter:
+    """The layers that take part, as the file has them.
+
+    Raises
+    ------
+    PrototxtError : the file cannot be read
+    """
     definition = read_net(args.model, ignore_unknown_fields=args.ignore_unknown_fields)
-    definition.state.MergeFrom(NetState(phase=args.phase))
     definition.state.level = args.level
     definition.state.stage.extend(comma_list(args.stage))
-    definition = filter_net(definition)
-    changed = [_set_input(layer, args.batch, args.input_shape) for layer in definition.layer]
-    for option, value in (("--batch", args.batch), ("--input-shape", args.input_shape)):
-        if value is not None and not any(changed):
-            raise NetError(f"{args.model}: {option} has nothing to change; no layer is of type Data or Input")
+    definition.state.MergeFrom(NetState(phase=args.phase or "TRAIN"))
+    filtered = filter_net(definition)
+    if args.phase is None and is_deploy(filtered):
+        definition.state.MergeFrom(NetState(phase="TEST"))
+        filtered = filter_net(definition)
+    return filtered
+
+
+def is_deploy(definition: NetParameter) -> bool:
+    """Whether a net only computes outputs: it has Input layers, reads no images itself, and has no loss."""
+    types = {layer.type for layer in definition.layer}
+    lost = any(layer.type.endswith("Loss") or any(layer.loss_weight) for layer in definition.layer)
+    return "Input" in types and not types & SOURCES.keys() and not lost
+
+
+def open_for_shapes(args: argparse.Namespace, definition: NetParameter, ops: OpSet | None = None) -> Net:
+    """Open a net of `planning_definition`, which is changed, as `open_planning_net` does."""
+    change_inputs(args, definition)
     _require_sources(definition)
     _drop_fillers(definition)
-    with _silence():
+    with silence():
         net = Net(definition, ops=ops or make_ops("cpu"))
     net.close()
     return net
+
+
+def change_inputs(args: argparse.Namespace, definition: NetParameter) -> None:
+    """Give the layers that images come from the batch and the shape of the command line.
+
+    With ``--input-shape`` layers that read images become Input layers with tops of the same shapes.
+
+    Raises
+    ------
+    NetError : there is no such layer, or one says another number of channels or another size
+    """
+    changed = [_set_input(layer, args.batch, args.input_shape) for layer in definition.layer]
+    for option, value in (("--batch", args.batch), ("--input-shape", args.input_shape)):
+        if value is not None and not any(changed):
+            raise NetError(f"{args.model}: {option} has nothing to change; no layer is of type "
+                           f"{', '.join(SOURCES)} or Input")
 
 
 def net_workloads(net: Net) -> list[Workload]:
@@ -102,10 +155,11 @@ def net_workloads(net: Net) -> list[Workload]:
 
 def _set_input(layer: LayerParameter, batch: int | None, image: tuple[int, int, int] | None) -> bool:
     """Give a layer that images come from the batch and shape of the command line; returns whether it is one."""
-    if layer.type == "Data":
-        param = layer.data_param
+    if image is not None and (layer.type in SOURCES or layer.type == "Input"):
+        _check_image(layer, image)
+    if layer.type in SOURCES:
         if batch is not None:
-            param.batch_size = batch
+            getattr(layer, SOURCES[layer.type]).batch_size = batch
         if image is not None:
             _stand_in(layer, image)
         return True
@@ -119,18 +173,59 @@ def _set_input(layer: LayerParameter, batch: int | None, image: tuple[int, int, 
     return bool(layer.input_param.shape)
 
 
+def _check_image(layer: LayerParameter, image: tuple[int, int, int]) -> None:
+    """Refuse a shape that a layer contradicts.
+
+    Raises
+    ------
+    NetError : another number of channels, or a crop to another size
+    """
+    given = f"{layer.name} ({layer.type}): --input-shape {','.join(map(str, image))}"
+    said = _said_channels(layer)
+    if said is not None and said[0] != image[0]:
+        raise NetError(f"{given} has {image[0]} channel(s), but {said[1]}, so images have {said[0]}; give "
+                       f"{said[0]},{image[1]},{image[2]}, or change the layer")
+    crop = layer.transform_param.crop_size
+    if crop and image[1:] != (crop, crop):
+        raise NetError(f"{given} is {image[1]} x {image[2]} pixels, but transform_param.crop_size is {crop}, and the "
+                       f"shape is that after the crop; give {image[0]},{crop},{crop}")
+
+
+def _said_channels(layer: LayerParameter) -> tuple[int, str] | None:
+    """How many channels a layer's own settings say that its images have, and which setting says so."""
+    means, transform = len(layer.transform_param.mean_value), layer.transform_param
+    shapes = layer.input_param.shape
+    if layer.type == "Input":
+        return (shapes[0].dim[1], f"input_param.shape has {shapes[0].dim[1]}") if shapes and len(shapes[0].dim) == 4 \
+            else None
+    if layer.type == "MemoryData" and layer.memory_data_param.channels:
+        return layer.memory_data_param.channels, f"memory_data_param.channels is {layer.memory_data_param.channels}"
+    if means > 1:
+        return means, f"transform_param has {means} mean_value"
+    if layer.type == "ImageData":
+        colour = layer.image_data_param.is_color
+        return (3, "image_data_param.is_color is true") if colour else (1, "image_data_param.is_color is false")
+    if layer.type == "WindowData":
+        return 3, "WindowData reads colour images"
+    if transform.force_color or transform.force_gray:
+        return (3, "transform_param.force_color is true") if transform.force_color else (
+            1, "transform_param.force_gray is true")
+    return None
+
+
 def _stand_in(layer: LayerParameter, image: tuple[int, int, int]) -> None:
-    """Make a Data layer an Input layer with tops of the same shapes.
+    """Make a layer that reads images an Input layer with tops of the same shapes.
 
     Raises
     ------
     NetError : no batch size
     """
-    batch = layer.data_param.batch_size
+    field = SOURCES[layer.type]
+    batch = getattr(layer, field).batch_size
     if batch < 1:
-        raise NetError(f"{layer.name} (Data): data_param.batch_size is {batch}; give 1 or more, or --batch N")
+        raise NetError(f"{layer.name} ({layer.type}): {field}.batch_size is {batch}; give 1 or more, or --batch N")
     layer.type = "Input"
-    layer.ClearField("data_param")
+    layer.ClearField(field)
     layer.ClearField("transform_param")
     layer.input_param.shape.add(dim=(batch, *image))
     for _ in layer.top[1:]:
@@ -142,13 +237,15 @@ def _require_sources(definition: NetParameter) -> None:
 
     Raises
     ------
-    NetError : a database is not here
+    NetError : a database or a list of images is not here
     """
     for layer in definition.layer:
-        if layer.type == "Data" and not os.path.exists(layer.data_param.source):
+        source = getattr(getattr(layer, SOURCES.get(layer.type, ""), None), "source", None)
+        if source is not None and not os.path.exists(source):
             crop = layer.transform_param.crop_size
             size = f"{crop},{crop}" if crop else "H,W"
-            raise NetError(f"{layer.name} (Data): its database {layer.data_param.source!r} is not here, so the shape "
+            what = "database" if layer.type == "Data" else "source"
+            raise NetError(f"{layer.name} ({layer.type}): its {what} {source!r} is not here, so the shape "
                            f"of its images is not known; give it: --input-shape C,{size}")
 
 
@@ -163,8 +260,8 @@ def _drop_fillers(definition: NetParameter) -> None:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """No lines of the level INFO while a net is built, unless those of DEBUG are wanted too."""
+def silence() -> Iterator[None]:
+    """Let no lines of the level INFO through while a net is built, unless those of DEBUG are wanted too."""
     logger = logging.getLogger("barista")
     before = logger.level
     if before == logging.INFO:

@@ -29,28 +29,29 @@ _ROW_INCHES, _TALLEST_INCHES = 0.28, 24.0
 _POINTS_AN_INCH = 72
 
 
-def require_plot(path: str | os.PathLike[str]) -> None:
+def require_plot(path: str | os.PathLike[str], option: str = "--plot") -> None:
     """Make sure that a chart can be drawn into a file, before anything is measured for it.
 
     Parameters
     ----------
-    path : of ``--plot``
+    path : the file
+    option : of the command line, that names it
 
     Raises
     ------
     MissingExtraError : matplotlib is not installed
     DataError : an ending that says no format, or a place that cannot be written to
     """
-    _figure(1)
+    new_figure(1, option)
     from matplotlib.backend_bases import FigureCanvasBase
 
     name, formats = os.fspath(path), sorted(FigureCanvasBase.get_supported_filetypes())
     ending = os.path.splitext(name)[1].removeprefix(".").lower()
     if ending not in formats:
-        raise DataError(f"--plot {name}: the ending {ending!r} says no format of a chart; give one of "
+        raise DataError(f"{option} {name}: the ending {ending!r} says no format of a chart; give one of "
                         f"{', '.join(formats)}")
     if problem := why_unwritable(name):
-        raise DataError(f"--plot {name}{problem}")
+        raise DataError(f"{option} {name}{problem}")
 
 
 def plot_stages(stages: StageSeconds, title: str, path: str | os.PathLike[str]) -> None:
@@ -69,7 +70,7 @@ def plot_stages(stages: StageSeconds, title: str, path: str | os.PathLike[str]) 
     """
     sums = {key: sum(seconds.values()) for key, seconds in stages.items()}
     rows = [key for key in stages if sums[key] > _SHORTEST * max(sums.values())]
-    figure = _figure(len(rows))
+    figure = new_figure(len(rows))
     axes = figure.add_subplot()
     ends = [0.0] * len(rows)
     for stage in present({key: stages[key] for key in rows}):
@@ -85,7 +86,7 @@ def plot_stages(stages: StageSeconds, title: str, path: str | os.PathLike[str]) 
     axes.set_title(title, fontsize="small", wrap=True)
     if rows:
         axes.legend(fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_plan(plan: Plan, candidates: Mapping[Key, Sequence[Candidate]], title: str,
@@ -104,7 +105,7 @@ def plot_plan(plan: Plan, candidates: Mapping[Key, Sequence[Candidate]], title: 
     DataError : the file cannot be written
     """
     labels = [choice.workload.name for choice in plan.choices]
-    figure = _figure(len(labels))
+    figure = new_figure(len(labels))
     axes = figure.add_subplot()
     axes.plot([1e3 * choice.times * choice.candidate.seconds for choice in plan.choices], labels, "o",
               color="#555555", fillstyle="none", markersize=13, markeredgewidth=1.5, label="the plan")
@@ -121,7 +122,7 @@ def plot_plan(plan: Plan, candidates: Mapping[Key, Sequence[Candidate]], title: 
     axes.set_xlabel("ms per iteration")
     axes.set_title(title, fontsize="small", wrap=True)
     figure.legend(fontsize="small", loc="outside lower center", ncols=2)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_designs(ours: Sequence[float], thesis: Sequence[float], bounds: Sequence[float], own: float, unit: str,
@@ -142,7 +143,7 @@ def plot_designs(ours: Sequence[float], thesis: Sequence[float], bounds: Sequenc
     MissingExtraError : matplotlib is not installed
     DataError : the file cannot be written
     """
-    figure = _figure(14)
+    figure = new_figure(14)
     from matplotlib.ticker import MaxNLocator
 
     axes = figure.add_subplot()
@@ -160,12 +161,12 @@ def plot_designs(ours: Sequence[float], thesis: Sequence[float], bounds: Sequenc
     axes.axhline(own, color="#bab0ac", zorder=1, label="each its own design")
     axes.set_xlim(0.5, len(ours) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(_plain)
+    axes.yaxis.set_major_formatter(plain)
     axes.set_xlabel("designs")
     axes.set_ylabel(f"{unit} per iteration")
     axes.set_title(title, fontsize="small", wrap=True)
     axes.legend(fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 class _Style(NamedTuple):
@@ -176,7 +177,7 @@ class _Style(NamedTuple):
     size: float
 
 
-def _plain(value: float, place: float) -> str:
+def plain(value: float, place: float) -> str:
     """A tick as tables say numbers, without exponents or offsets; `place` is what matplotlib passes too."""
     return number(value) if value >= 0 else f"-{number(-value)}"
 
@@ -186,21 +187,21 @@ def _plain_ticks(axes: Axes) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-    axes.xaxis.set_major_formatter(_plain)
+    axes.xaxis.set_major_formatter(plain)
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _figure(rows: int) -> Figure:
+def new_figure(rows: int, who: str = "--plot") -> Figure:
     """An empty figure with room for so many labelled rows.
 
     Raises
     ------
-    MissingExtraError : matplotlib is not installed
+    MissingExtraError : matplotlib is not installed; `who` needs it
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
+        raise MissingExtraError("matplotlib", "plot", who) from None
     return Figure(figsize=(9, min(1.5 + _ROW_INCHES * rows, _TALLEST_INCHES)), layout="constrained")
 
 
@@ -212,7 +213,13 @@ def _from_above(axes: Axes, figure: Figure, rows: int) -> None:
     axes.invert_yaxis()
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure; the ending of `path` says the format.
+
+    Raises
+    ------
+    DataError : it cannot be written
+    """
     try:
         figure.savefig(os.fspath(path), dpi=150)
     except (OSError, ValueError) as error:

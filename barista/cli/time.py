@@ -9,17 +9,19 @@ import time
 from ..net import Net
 from ..ops.base import StageSeconds
 from .arguments import Parser, add_compute, add_ignored, add_network, at_least, warn_ignored
-from .compute import close_ops, open_net, open_ops
+from .compute import close_ops, open_net, open_net_with_images, open_ops
+from .planning import add_input
 from .stages import Stages, table
 
 logger = logging.getLogger(__name__)
 
 DESCRIPTION = """Measure a network: run --iterations forward and backward passes on its own data and log the
 average of each layer and of the whole, in milliseconds, and what each pass spent in which stage: tiling, transfers
-to and from the device, kernels, untiling."""
+to and from the device, kernels, untiling. With --input-shape no database is needed: images are random numbers then."""
 
 EXAMPLES = """  barista time --model train_val.prototxt --iterations 20
   barista time --model train_val.prototxt --backend fpga --plot stages.png
+  barista time --model train_val.prototxt --input-shape 3,227,227 --batch 16
   barista time -model=deploy.prototxt -phase TEST"""
 
 
@@ -30,6 +32,7 @@ def add_arguments(parser: Parser) -> None:
                         help="number of passes (default 50)")
     parser.add_argument("--phase", default="TRAIN", type=str.upper, choices=("TRAIN", "TEST"),
                         help="phase of the network's state (default TRAIN)")
+    add_input(parser.add_argument_group("images"))
     parser.add_argument("--plot", default=None, metavar="FILE",
                         help="draw the stages of each layer and pass as a bar chart into this file (.png, .svg, .pdf); "
                              "needs the extra `plot`")
@@ -47,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
         require_plot(args.plot)
     ops = open_ops(args, "caffe.cpp:343")
     # A test net that plans its memory could not run backward.
-    net = open_net(args, ops, plan_memory=args.phase == "TRAIN")
+    made = open_net if args.batch is None and args.input_shape is None else open_net_with_images
+    net = made(args, ops, plan_memory=args.phase == "TRAIN")
     try:
         stages = benchmark(net, args.iterations)
     finally:

@@ -24,6 +24,7 @@ standard error has Caffe's form. Ctrl-C ends training after the current iteratio
 
 EXAMPLES = """  barista train --solver solver.prototxt
   barista train -solver solver.prototxt -snapshot net_iter_1000.solverstate
+  barista train -solver solver.prototxt -snapshot auto
   barista train --solver finetune.prototxt --weights trained.caffemodel --seed 1"""
 
 _EFFECTS = ("stop", "snapshot", "none")
@@ -32,8 +33,9 @@ _EFFECTS = ("stop", "snapshot", "none")
 def add_arguments(parser: Parser) -> None:
     """Declare the options."""
     parser.add_argument("--solver", required=True, metavar="FILE", help="the solver (prototxt)")
-    parser.add_argument("--snapshot", default=None, metavar="FILE",
-                        help="resume from this solver state (.solverstate or .solverstate.h5)")
+    parser.add_argument("--snapshot", default=None, metavar="FILE|auto",
+                        help="resume from this solver state (.solverstate or .solverstate.h5); auto: from the newest "
+                             "complete one of snapshot_prefix, or from the start where there is none")
     parser.add_argument("--weights", default=None, metavar="A,B",
                         help="finetune: start from these parameters (caffemodel, or .h5), "
                              "several separated by ','")

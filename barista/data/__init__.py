@@ -1,8 +1,10 @@
 """Input data: databases, images, mean files, transformation and read-ahead.
 
 Raw values go from a record (`datum`) out of a database (`database`) through the
-transformation (`transformer`) into the batches of a `feeder`; `convert`, `mean` and
-`digits` make what these read.
+transformation (`transformer`) into the batches of a `feeder`. Others come from image files
+(`image_batches`), windows in them (`window_batches`), HDF5 files (`hdf5_data`) and arrays
+(`memory`). A thread reads all but the last ahead (`read_ahead`). `convert`, `mean` and `digits`
+make what these read.
 """
 
 from barista.data.convert import convert_imageset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 
 import numpy as np
@@ -17,6 +18,7 @@ from barista.proto import caffe_pb2
 
 logger = logging.getLogger("barista.data")
 
+_LABEL = re.compile(r"[+-]?[0-9]{1,10}(\.0*)?")
 _LABEL_MIN, _LABEL_MAX = -2**31, 2**31 - 1  # int32 in the Datum message
 
 
@@ -109,6 +111,11 @@ def read_list(list_file: str | os.PathLike[str]) -> list[tuple[str, int]]:
     DataError
         If the file cannot be read, is empty, or a line has no label; file and line are named.
     """
+    return [(name, label) for name, label, _ in read_numbered_list(list_file)]
+
+
+def read_numbered_list(list_file: str | os.PathLike[str]) -> list[tuple[str, int, int]]:
+    """Return (name, label, number of the line) of an image list; see `read_list`."""
     path = os.fspath(list_file)
     entries = []
     try:
@@ -119,16 +126,17 @@ def read_list(list_file: str | os.PathLike[str]) -> list[tuple[str, int]]:
                 if not line.strip():
                     continue
                 name, _, label = line.rstrip(" \t").rpartition(" ")
-                try:
-                    value = int(label)
-                except ValueError:
-                    value = _LABEL_MAX + 1
+                # A whole number may be written 3.0, as programs that know only floats do.
+                value = int(label.partition(".")[0]) if _LABEL.fullmatch(label) else _LABEL_MAX + 1
                 if not name or "\0" in name or not _LABEL_MIN <= value <= _LABEL_MAX:
                     raise DataError(f"{path}:{number}: {line!r} is not `name label`, the label a whole "
                                     f"number from {_LABEL_MIN} to {_LABEL_MAX}")
-                entries.append((name, value))
-    except OSError as error:
-        raise DataError(f"image list {path!r} cannot be read: {error.strerror}") from error
+                entries.append((name, value, number))
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"image list {path!r} cannot be read: {reason}") from error
     if not entries:
         raise DataError(f"image list {path!r} has no line; write `name label` lines")
     return entries

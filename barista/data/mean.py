@@ -15,6 +15,7 @@ from barista.data.datum import datum_to_array, parse_datum
 from barista.errors import DataError
 from barista.proto import caffe_pb2
 from barista.proto.blobs import blob_to_array
+from barista.proto.wire import parse
 
 logger = logging.getLogger("barista.data")
 
@@ -34,7 +35,7 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            blob = caffe_pb2.BlobProto.FromString(file.read())
+            blob = parse(file.read(), caffe_pb2.BlobProto)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"mean file {name!r} cannot be read: {reason} (in {os.getcwd()}); "

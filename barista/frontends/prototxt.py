@@ -6,6 +6,7 @@ Whatever is read comes upgraded to the current form (`barista.proto.upgrade`).
 from __future__ import annotations
 
 import ctypes
+import io
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ from barista.frontends.prototxt_explain import explain, missing_field, wrong_kin
 from barista.frontends.prototxt_scan import Scan
 from barista.proto.caffe_pb2 import BlobProto, Datum, NetParameter, SolverParameter, SolverState
 from barista.proto.upgrade import upgrade_net, upgrade_solver
+from barista.proto.wire import parse
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,12 @@ PathLike = str | os.PathLike[str]
 
 # protobuf's limit for one message, in every implementation.
 LARGEST_MESSAGE_BYTES = 2**31 - 1
+
+# Messages in braces that a text may hold (a net of 1,000 layers has about 25,000): each takes up to 600 bytes.
+MOST_MESSAGES = 100_000
+# Texts beyond these sizes are parsed, but mistakes in them are told in protobuf's words: pointing at them takes memory
+# of many times the text.
+EXPLAINED_BYTES, EXPLAINED_FIELDS = 2 * 2**20, 100_000
 
 _KINDS: dict[type[Message], str] = {
     NetParameter: "a net (NetParameter)",
@@ -234,23 +242,41 @@ def _decoded(data: bytes, name: str) -> str | None:
 
 
 def _parse_text(text: str, kind: type[AnyMessage], source: str, ignore_unknown_fields: bool) -> AnyMessage:
-    message, parsed, scan = kind(), text, None
+    message, parsed = kind(), text
+    messages = text.count("{") + text.count("<")
+    if messages > MOST_MESSAGES:
+        raise PrototxtError(f"the text opens {messages} messages with '{{' or '<'; the limit is {MOST_MESSAGES}",
+                            source)
     if ignore_unknown_fields:
+        if not _explainable(text):
+            raise PrototxtError(f"unknown fields can be ignored in texts of up to {EXPLAINED_BYTES // 2**20} MiB and "
+                                f"{EXPLAINED_FIELDS} fields; this one has {len(text)} characters and {text.count(':')} "
+                                "fields. Take the unknown fields out", source)
         scan = _scan(text, kind)
         _refuse_other_kind(scan, kind, source)
         parsed = _without_unknown(text, scan, source)
     try:
-        text_format.Parse(parsed, message)
+        # Line by line: a list of all lines takes many times the text.
+        lines = (line.rstrip("\n") for line in io.StringIO(parsed, newline="\n"))
+        text_format.ParseLines(lines, message)  # type: ignore[attr-defined, unused-ignore]  # stubs lack it
     except (text_format.ParseError, ValueError, TypeError) as error:
+        if not _explainable(text):
+            raise PrototxtError(str(error).rstrip("."), source) from None
         _refuse_other_kind(_scan(text, kind), kind, source)
         raise explain(parsed, _scan(parsed, kind), error, source,
                       ignore_unknown_fields=ignore_unknown_fields) from None
     missing = _missing(message)
+    if missing and not _explainable(text):
+        raise PrototxtError(f"the required field {missing[0]} is missing", source)
     if missing:
         raise missing_field(missing[0], _scan(parsed, kind), _descriptor(kind), source)
     if not message.ListFields():
         raise PrototxtError(f"no field is set; expected {_KINDS[kind]}", source)
     return message
+
+
+def _explainable(text: str) -> bool:
+    return len(text) <= EXPLAINED_BYTES and text.count(":") <= EXPLAINED_FIELDS
 
 
 def _scan(text: str, kind: type[Message]) -> Scan:
@@ -296,7 +322,7 @@ def _parse_binary(data: bytes, kind: type[AnyMessage], name: str) -> AnyMessage:
         raise PrototxtError("this is an HDF5 file, not a protobuf message; read it as HDF5 weights", name)
     message = kind()
     try:
-        message.ParseFromString(data)
+        message = parse(data, kind)
         fault = _fault(message)
     except (DecodeError, ValueError) as error:
         fault = f"protobuf says {str(error).rstrip('.')!r}"
@@ -315,9 +341,8 @@ def _parse_binary(data: bytes, kind: type[AnyMessage], name: str) -> AnyMessage:
 
 def _fits(data: bytes, kind: type[Message]) -> bool:
     """Tell whether `data` is a message of type `kind` with nothing unknown in it."""
-    message = kind()
     try:
-        message.ParseFromString(data)
+        message = parse(data, kind)
     except (DecodeError, ValueError):
         return False
     return not _fault(message) and not any(_unknown(message))

@@ -1,55 +1,13 @@
-"""Activations: element-wise layers are a row of programs each; PReLU has parameters."""
+"""Activations: two programs each; PReLU has parameters."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import ClassVar
 
 from ..ops.base import AxisGeometry
 from ..proto.caffe_pb2 import FillerParameter
 from .base import Bottoms, Layer, Tops, register
-
-
-class ElementwiseLayer(Layer):
-    """y = f(x) element by element.
-
-    Subclasses give two programs (see `ops.program`): `forward_program` assigns y from x,
-    `backward_program` assigns dx from dy and any of x, y.  In place, x is y: a backward
-    program then sees y where it reads x, as in Caffe.
-    """
-
-    forward_program: ClassVar[str]
-    backward_program: ClassVar[str]
-
-    def scalars(self) -> dict[str, float]:
-        """The numbers that the programs name."""
-        return {}
-
-    def programs(self) -> tuple[str, str]:
-        """The two programs; overridden where a parameter allows cheaper ones."""
-        return self.forward_program, self.backward_program
-
-    def setup(self, bottom: Bottoms, top: Tops) -> None:
-        self._scalars = self.scalars()
-
-    def reshape(self, bottom: Bottoms, top: Tops) -> None:
-        top[0].reshape(*bottom[0].shape)
-        forward, backward = self.programs()
-        self._forward = self.ops.elementwise(forward, ("x", "y"), bottom[0].count)
-        self._backward = self.ops.elementwise(backward, ("x", "y", "dy", "dx"), bottom[0].count)
-
-    def forward(self, bottom: Bottoms, top: Tops) -> None:
-        self._forward.run({"x": bottom[0].value, "y": top[0].value}, **self._scalars)
-
-    def backward_needs(self) -> tuple[bool, bool]:
-        names = set(re.findall(r"\w+", self.programs()[1]))
-        return "x" in names, "y" in names
-
-    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
-        if propagate_down[0]:
-            self._backward.run({"x": bottom[0].value, "y": top[0].value, "dy": top[0].grad, "dx": bottom[0].grad},
-                               **self._scalars)
+from .elementwise import ElementwiseLayer
 
 
 @register("ReLU")
@@ -68,6 +26,14 @@ class ReLU(ElementwiseLayer):
     @property
     def rectifies(self) -> bool:
         return not self._scalars
+
+
+@register("ReLU6")
+class ReLU6(ElementwiseLayer):
+    """y = min(max(x, 0), 6), a type of Caffe's forks; no gradient at 0 and at 6."""
+
+    forward_program = "y = min(max(x, 0), 6)"
+    backward_program = "dx = where(x > 0, where(x < 6, dy, 0), 0)"
 
 
 @register("ELU")
@@ -95,6 +61,31 @@ class TanH(ElementwiseLayer):
 
     forward_program = "y = tanh(x)"
     backward_program = "dx = dy * (1 - y * y)"
+
+
+@register("Swish")
+class Swish(ElementwiseLayer):
+    """y = x / (1 + exp(-beta * x)) (Ramachandran et al. 2017).  In place it keeps a copy of x."""
+
+    keeps_bottom = True
+    forward_program = "y = x * (0.5 * tanh(half * x) + 0.5)"
+    # With t = tanh(half * x) the logistic function of beta * x is (1 + t) / 2, and its derivative half * (1 - t^2) / 2.
+    backward_program = "dx = 0.5 * dy * (1 + tanh(half * x)) * (1 + half * x * (1 - tanh(half * x)))"
+
+    def scalars(self) -> dict[str, float]:
+        return {"half": 0.5 * self.param.swish_param.beta}
+
+
+@register("BNLL")
+class BNLL(ElementwiseLayer):
+    """y = log(1 + exp(x)) (binomial normal log likelihood).
+
+    Caffe: in place its gradient is that at y.
+    """
+
+    forward_program = "y = max(x, 0) + log(1 + exp(-abs(x)))"
+    # The exponent is kept from overflowing; what lies beyond is 0 anyway.
+    backward_program = "dx = dy / (1 + exp(min(-x, 88)))"
 
 
 @register("PReLU")

@@ -16,10 +16,11 @@ from __future__ import annotations
 import builtins
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
 
+from .. import rng as random
 from ..blob import HOST, Blob, Tensor
 from ..errors import (
     BaristaError,
@@ -29,13 +30,13 @@ from ..errors import (
     NetError,
     ScheduleError,
     ShapeError,
-    UnsupportedError,
+    SnapshotError,
     nearest,
 )
 from ..fillers import fill
 from ..gemm.shapes import Pass
 from ..ops.base import OpSet
-from ..proto.blobs import blob_to_array, significant
+from ..proto.blobs import array_to_line, blob_to_array, line_to_array, significant
 from ..proto.caffe_pb2 import FillerParameter, LayerParameter
 
 Bottoms = Sequence[Blob]
@@ -89,6 +90,10 @@ class Layer:
     shares_grad: ClassVar[bool] = False
     # Whether the forward pass writes the gradient of bottom 0.
     early_grad: ClassVar[bool] = False
+    # Whether it shows its blobs' arrays to code of the user's, who may keep them: they take no turns on memory.
+    shows_blobs: ClassVar[bool] = False
+    # Whether its tops may take other shapes although its bottoms keep theirs: it is reshaped before each forward pass.
+    reshapes_always: ClassVar[bool] = False
     # Whether it has `forward_rectified`.
     can_rectify: ClassVar[bool] = False
 
@@ -157,6 +162,40 @@ class Layer:
         """Memory of the tensors of its own, parameters apart."""
         return sum(tensor.memory.nbytes for tensor in self._scratch.values())
 
+    def carried(self) -> Sequence[Tensor]:
+        """Tensors, parameters apart, that the next forward pass reads as the last one left them."""
+        return ()
+
+    def state(self) -> dict[str, Any]:
+        """What the coming passes depend on beside parameters and bottoms, in values that JSON can hold.
+
+        Unless a layer adds to it: where its random numbers stand, and the values of `carried`.
+        """
+        state: dict[str, Any] = {"rng": random.state_of(self.rng)}
+        if carried := self.carried():
+            state["carried"] = [array_to_line(tensor.read(HOST)) for tensor in carried]
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on as a layer of the same definition did after it gave this `state`.
+
+        Raises
+        ------
+        SnapshotError, DataError : the state was not made by `state`, or by a layer of other shapes
+        """
+        carried, lines = self.carried(), state.get("carried", [])
+        if not isinstance(lines, list) or len(lines) != len(carried):
+            raise SnapshotError(f"its state does not hold the {len(carried)} array(s) that the layer carries from pass "
+                                "to pass: it belongs to another net, or is damaged")
+        arrays = [line_to_array(line) for line in lines]
+        for array, tensor in zip(arrays, carried, strict=True):
+            if array.shape != tensor.shape:
+                raise SnapshotError(f"its state carries an array of shape {array.shape}, where this net has "
+                                    f"{tensor.shape}: it belongs to another net")
+        random.restore(self.rng, state.get("rng"))
+        for array, tensor in zip(arrays, carried, strict=True):
+            tensor.write(HOST)[...] = array
+
     def close(self) -> None:
         """Release threads and files; the layer is not used again."""
 
@@ -176,14 +215,7 @@ class Layer:
     def add_param(self, shape: Sequence[int], filler: FillerParameter | None = None) -> Blob:
         """Make the next parameter blob, from the weights in the definition if it carries them."""
         blob = Blob(shape, self.ops.dtype)
-        index = len(self.blobs)
-        if index < len(self.param.blobs):
-            given = blob_to_array(self.param.blobs[index])
-            if significant(given.shape) != significant(blob.shape):
-                raise self.error(f"parameter {index} needs shape {blob.shape} ({blob.count} numbers); "
-                                 f"the definition carries shape {given.shape} ({given.size})")
-            blob.value.write(HOST)[...] = given.reshape(blob.shape)
-        else:
+        if not self._take_weights(len(self.blobs), blob):
             try:
                 fill(blob.value.write(HOST), filler if filler is not None else FillerParameter(), self.rng)
             except NetError as error:
@@ -191,6 +223,17 @@ class Layer:
         self.blobs.append(blob)
         self.param_propagate_down.append(True)
         return blob
+
+    def _take_weights(self, index: int, blob: Blob) -> bool:
+        """Fill parameter `index` from the weights in the definition, if it carries them."""
+        if index >= len(self.param.blobs):
+            return False
+        given = blob_to_array(self.param.blobs[index])
+        if significant(given.shape) != significant(blob.shape):
+            raise self.error(f"parameter {index} needs shape {blob.shape} ({blob.count} numbers); "
+                             f"the definition carries shape {given.shape} ({given.size})")
+        blob.value.write(HOST)[...] = given.reshape(blob.shape)
+        return True
 
     def scratch(self, name: str, shape: Sequence[int]) -> Tensor:
         """Make a tensor of the layer's own, in the op set's dtype, in place of the one that had this name."""
@@ -210,13 +253,6 @@ def rectified_before(before: Layer, layer: Layer) -> bool:
     return (before.can_rectify and layer.rectifies and len(before.param.top) == 1
             and before.param.top == layer.param.bottom == layer.param.top)
 
-
-# Caffe's own types that this version does not have.
-LATER_TYPES = frozenset((
-    "AbsVal", "ArgMax", "BNLL", "BatchReindex", "Clip", "ContrastiveLoss", "Crop", "Embed", "Exp", "Filter", "HDF5Data",
-    "HDF5Output", "Im2col", "ImageData", "InfogainLoss", "LSTM", "LSTMUnit", "Log", "MVN", "MemoryData",
-    "MultinomialLogisticLoss", "Parameter", "Power", "Python", "RNN", "Reduction", "SPP", "Swish", "Threshold", "Tile",
-    "WindowData"))
 
 _registry: dict[str, type[Layer]] = {}
 
@@ -245,14 +281,10 @@ def make_layer(param: LayerParameter, ops: OpSet, phase: int, rng: np.random.Gen
     Raises
     ------
     NetError : no such type
-    UnsupportedError : a type of Caffe that this version lacks
     """
     try:
         cls = _registry[param.type]
     except KeyError:
-        if param.type in LATER_TYPES:
-            raise UnsupportedError(f"{param.name}: Caffe's layer type {param.type!r} is not in this version of "
-                                   f"Barista; it has {', '.join(layer_types())}") from None
         hint = nearest(param.type, _registry) or f"known types: {', '.join(layer_types())}"
         raise NetError(f"{param.name}: unknown layer type {param.type!r}; {hint}") from None
     return cls(param, ops, phase, rng)

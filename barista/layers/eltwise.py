@@ -13,9 +13,9 @@ from .base import Bottoms, Count, Layer, Tops, register
 class Eltwise(Layer):
     """Sum (with coefficients), product or maximum.
 
-    Caffe: the gradient of a maximum goes to one bottom that holds it, the second before the first and
-    both before the later ones; stable_prod_grad
-    multiplies the other bottoms, its opposite divides the product by the bottom.
+    Caffe: the gradient of a maximum goes to one bottom that holds it, the second before the first and both before
+    the later ones, and coeff does nothing there; stable_prod_grad multiplies the other bottoms, its opposite divides
+    the product by the bottom.
     """
 
     bottoms = Count(2)
@@ -25,7 +25,7 @@ class Eltwise(Layer):
         if param.coeff and len(param.coeff) != len(bottom):
             raise self.error(f"has {len(bottom)} bottoms and {len(param.coeff)} coeff; give one a bottom, or none",
                              NetError)
-        if param.coeff and param.operation != EltwiseParameter.SUM:
+        if param.coeff and param.operation == EltwiseParameter.PROD:
             raise self.error("coeff is for operation: SUM alone", NetError)
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:

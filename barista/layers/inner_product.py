@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from ..blob import Blob
 from ..errors import NetError
 from ..gemm.shapes import GemmShape, Pass
 from ..ops.base import AxisGeometry, Gemm
@@ -22,22 +23,26 @@ class InnerProduct(Layer):
         param = self.param.inner_product_param
         if param.num_output < 1:
             raise self.error("num_output is missing; give 1 or more", NetError)
-        self._axis = self.axis(bottom[0], param.axis)
         self._outputs = param.num_output
         self._transpose = param.transpose
-        self._inputs = AxisGeometry.of(bottom[0].shape, self._axis, len(bottom[0].shape) - self._axis).axis
+        self._inputs = self._folded(bottom[0])[1].axis
         shape = (self._inputs, self._outputs) if self._transpose else (self._outputs, self._inputs)
         self.weight = self.add_param(shape, param.weight_filler)
         self.bias = self.add_param((self._outputs,), param.bias_filler) if param.bias_term else None
 
+    def _folded(self, bottom: Blob) -> tuple[int, AxisGeometry]:
+        """The axis where the inputs begin, and the bottom folded around all axes from there on."""
+        axis = self.axis(bottom, self.param.inner_product_param.axis)
+        return axis, AxisGeometry.of(bottom.shape, axis, len(bottom.shape) - axis)
+
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
         shape = bottom[0].shape
-        folded = AxisGeometry.of(shape, self._axis, len(shape) - self._axis)
+        axis, folded = self._folded(bottom[0])
         if folded.axis != self._inputs:
             raise self.error(f"was set up for {self._inputs} inputs; the bottom {shape} has {folded.axis} "
-                             f"from axis {self._axis} on")
+                             f"from axis {axis} on")
         rows, inputs, outputs = folded.outer, self._inputs, self._outputs
-        top[0].reshape(*shape[:self._axis], outputs)
+        top[0].reshape(*shape[:axis], outputs)
         transpose = self._transpose
         self._forward = self._product(Pass.FORWARD, GemmShape(rows, outputs, inputs), False, not transpose)
         self._grad_input = self._product(Pass.GRAD_INPUT, GemmShape(rows, inputs, outputs), False, transpose)

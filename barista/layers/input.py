@@ -1,22 +1,17 @@
-"""Layers without bottoms: Input, DummyData and Data."""
+"""Layers whose tops the caller or fillers fill: Input and DummyData."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TypeVar
 
 from ..blob import HOST
-from ..data.feeder import Feeder
-from ..data.transformer import Transformer
 from ..errors import NetError
 from ..fillers import fill
-from ..proto.caffe_pb2 import DataParameter, FillerParameter
+from ..proto.caffe_pb2 import FillerParameter
 from .base import Bottoms, Count, Layer, Tops, exactly, register
 
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 
 @register("Input")
@@ -80,45 +75,3 @@ class DummyData(Layer):
         for blob, filler in zip(top, self._fillers, strict=True):
             if filler.type != "constant":
                 fill(blob.value.write(HOST), filler, self.rng)
-
-
-@register("Data")
-class Data(Layer):
-    """Batches from a database, read ahead by a thread: images (N, C, H, W) and labels (N,)."""
-
-    bottoms = exactly(0)
-    tops = Count(1, 2)
-
-    def setup(self, bottom: Bottoms, top: Tops) -> None:
-        param = self.param.data_param
-        if not param.source:
-            raise self.error("has no data_param.source; name the database", NetError)
-        if param.batch_size < 1:
-            raise self.error(f"data_param.batch_size is {param.batch_size}; give 1 or more", NetError)
-        self.feeder = self._open(param)
-        # Caffe's own lines, which tools look for.
-        log.info("Opened %s %s", DataParameter.DB.Name(param.backend).lower(), param.source,
-                 extra={"origin": "db_lmdb.cpp:35"})
-        log.info("output data size: %s", ",".join(map(str, self.feeder.shape)), extra={"origin": "data_layer.cpp:45"})
-        top[0].reshape(*self.feeder.shape)
-        if len(top) > 1:
-            top[1].reshape(param.batch_size)
-
-    def _open(self, param: DataParameter) -> Feeder:
-        return Feeder(param.source, DataParameter.DB.Name(param.backend), param.batch_size,
-                      Transformer(self.param.transform_param, self.phase, self.rng),
-                      prefetch=max(1, param.prefetch), rand_skip=param.rand_skip, rng=self.rng)
-
-    def reshape(self, bottom: Bottoms, top: Tops) -> None:
-        """Shapes are those of the database."""
-
-    def forward(self, bottom: Bottoms, top: Tops) -> None:
-        data, labels = self.feeder.next_batch()
-        # A device takes them over while the host goes on: nobody changes them as long as they are held.
-        top[0].value.assign(data, self.ops.space)
-        if len(top) > 1:
-            top[1].value.assign(labels, self.ops.space)
-
-    def close(self) -> None:
-        if hasattr(self, "feeder"):  # a setup that failed has opened none
-            self.feeder.close()

@@ -1,4 +1,4 @@
-"""Softmax, the losses and Accuracy."""
+"""Softmax, losses of one prediction and a target, and Accuracy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Softmax(Layer):
             self._softmax.backward(top[0].value, top[0].grad, bottom[0].grad)
 
 
-class _LossLayer(Layer):
+class LossLayer(Layer):
     """A scalar top from a prediction and a target.
 
     Caffe: the top is made where the definition leaves it out, and counts in the loss with
@@ -86,7 +86,7 @@ class _LossLayer(Layer):
 
 
 @register("SoftmaxWithLoss")
-class SoftmaxWithLoss(_LossLayer):
+class SoftmaxWithLoss(LossLayer):
     """Cross entropy of softmax(x) with integer labels; a second top takes the probabilities."""
 
     tops = Count(0, 2)
@@ -115,7 +115,7 @@ class SoftmaxWithLoss(_LossLayer):
 
 
 @register("EuclideanLoss")
-class EuclideanLoss(_LossLayer):
+class EuclideanLoss(LossLayer):
     """sum((a - b)^2) / (2 N); both bottoms may have gradients."""
 
     def allow_force_backward(self, index: int) -> bool:
@@ -125,7 +125,8 @@ class EuclideanLoss(_LossLayer):
         self.check_target(bottom, bottom[0].count, "as many as the prediction")
         if not bottom[0].shape or bottom[0].shape[0] != bottom[1].shape[0]:
             raise self.error(f"both bottoms need one batch size; got shapes {bottom[0].shape} and {bottom[1].shape}")
-        return self.ops.euclidean_loss(bottom[0].count, bottom[0].shape[0])
+        # An empty batch, which a Filter may leave, has a loss of 0.
+        return self.ops.euclidean_loss(bottom[0].count, max(bottom[0].shape[0], 1))
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
         a, b = bottom
@@ -136,7 +137,7 @@ class EuclideanLoss(_LossLayer):
 
 
 @register("SigmoidCrossEntropyLoss")
-class SigmoidCrossEntropyLoss(_LossLayer):
+class SigmoidCrossEntropyLoss(LossLayer):
     """Cross entropy of sigmoid(x) with targets in [0, 1].
 
     Caffe: normalised by the batch size where loss_param does not say otherwise.
@@ -155,8 +156,22 @@ class SigmoidCrossEntropyLoss(_LossLayer):
         return self.ops.sigmoid_cross_entropy_loss(bottom[0].count, batch, self.rule())
 
 
+@register("MultinomialLogisticLoss")
+class MultinomialLogisticLoss(LossLayer):
+    """-log of the probability (N, classes) of the label, averaged over the batch; the probabilities are the bottom.
+
+    Caffe: probabilities below 1e-20 count as that; loss_param is not looked at.
+    """
+
+    def make_loss(self, bottom: Bottoms) -> Loss:
+        shape = bottom[0].shape
+        outer = shape[0] if shape else 1
+        self.check_target(bottom, outer, "one label an image")
+        return self.ops.multinomial_loss(AxisGeometry(outer, bottom[0].count // max(outer, 1), 1))
+
+
 @register("HingeLoss")
-class HingeLoss(_LossLayer):
+class HingeLoss(LossLayer):
     """One-against-all hinge loss, L1 or L2, of scores (N, classes) with integer labels.
 
     Caffe: the forward pass leaves the margins max(0, 1 -+ x) in the diff of the scores.

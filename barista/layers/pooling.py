@@ -1,12 +1,12 @@
-"""Pooling: maximum and average over windows."""
+"""Pooling: maximum, average, and an element drawn at random, over windows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import NetError, UnsupportedError
+from ..errors import NetError
 from ..ops.base import PoolingGeometry
-from ..proto.caffe_pb2 import PoolingParameter
+from ..proto.caffe_pb2 import TRAIN, PoolingParameter
 from .base import Bottoms, Count, Layer, Tops, register
 
 
@@ -25,16 +25,21 @@ def pooled_size(size: int, kernel: int, stride: int, pad: int, ceil: bool, padde
 
 @register("Pooling")
 class Pooling(Layer):
-    """y(N, C, Ho, Wo) from x(N, C, H, W); with MAX a second top takes the index of each maximum."""
+    """y(N, C, Ho, Wo) from x(N, C, H, W); with MAX a second top takes the index of each maximum.
+
+    STOCHASTIC draws at TRAIN an element of each window in proportion to its value, and takes at TEST their mean with
+    these weights.  It is meant for values of 0 and more, such as a ReLU gives.
+
+    Caffe: STOCHASTIC takes no padding; where negative values leave a window without a drawn element, Caffe leaves
+    what stood in the top before, and ours takes the first.
+    """
 
     tops = Count(1, 2)
 
     def setup(self, bottom: Bottoms, top: Tops) -> None:
         param = self.param.pooling_param
-        if param.pool == PoolingParameter.STOCHASTIC:
-            raise UnsupportedError(f"{self.name} (Pooling): pool: STOCHASTIC exists in Caffe on the GPU alone "
-                                   "and is not in this version; use MAX or AVE")
         self._max = param.pool == PoolingParameter.MAX
+        self._draws = param.pool == PoolingParameter.STOCHASTIC
         if len(top) > 1 and not self._max:
             raise self.error("a second top (the mask) exists for pool: MAX alone", NetError)
         if param.global_pooling:
@@ -71,6 +76,9 @@ class Pooling(Layer):
         for name, k, s, p in zip(("h", "w"), kernel, stride, pad, strict=True):
             if k < 1 or s < 1:
                 raise self.error(f"kernel_{name}={k} and stride_{name}={s} must be 1 or more", NetError)
+            if p and self._draws:
+                raise self.error(f"pool: STOCHASTIC takes no padding, got pad_{name}={p}; set it to 0, or put the "
+                                 "padding into the layer below", NetError)
             if p >= k:
                 raise self.error(f"pad_{name}={p} must be less than kernel_{name}={k}: "
                                  "a window could lie wholly in the padding")
@@ -88,14 +96,28 @@ class Pooling(Layer):
         for blob in top:
             blob.reshape(shape[0], shape[1], *output)
         geometry = PoolingGeometry(shape[0], shape[1], sizes, kernel, stride, pad, (output[0], output[1]))
-        self._pooling = self.ops.max_pooling(geometry) if self._max else self.ops.average_pooling(geometry)
+        if self._draws:
+            self._stochastic = self.ops.stochastic_pooling(geometry)
+        else:
+            self._pooling = self.ops.max_pooling(geometry) if self._max else self.ops.average_pooling(geometry)
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
-        self._pooling.forward(bottom[0].value, top[0].value, top[1].value if len(top) > 1 else None)
+        if not self._draws:
+            self._pooling.forward(bottom[0].value, top[0].value, top[1].value if len(top) > 1 else None)
+        elif self.phase == TRAIN:
+            self._stochastic.forward_train(bottom[0].value, top[0].value, self.rng)
+        else:
+            self._stochastic.forward_test(bottom[0].value, top[0].value)
 
     def backward_needs(self) -> tuple[bool, bool]:
-        return False, False
+        return self._draws and self.phase != TRAIN, False
 
     def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
-        if propagate_down[0]:
+        if not propagate_down[0]:
+            return
+        if not self._draws:
             self._pooling.backward(top[0].grad, bottom[0].grad)
+        elif self.phase == TRAIN:
+            self._stochastic.backward_train(top[0].grad, bottom[0].grad)
+        else:
+            self._stochastic.backward_test(bottom[0].value, top[0].grad, bottom[0].grad)

@@ -1,4 +1,4 @@
-"""Scale and Bias: a tensor multiplied by, or added to, a smaller one."""
+"""Scale, Bias and Axpy: a tensor multiplied by, or added to, a smaller one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..blob import Blob
 from ..errors import NetError
 from ..ops.base import AxisGeometry
 from ..proto.caffe_pb2 import BiasParameter, FillerParameter, ScaleParameter
-from .base import Bottoms, Count, Layer, Tops, register
+from .base import Bottoms, Count, Layer, Tops, exactly, register
 
 
 class _BroadcastLayer(Layer):
@@ -113,3 +113,45 @@ class Scale(_BroadcastLayer):
             operand.grad.clear()  # what a bottom had is overwritten
         dx = bottom[0].grad if propagate_down[0] else None
         self._broadcast.gradients(top[0].grad, x, operand.value, dx, operand.grad if wanted else None, dbias)
+
+
+@register("Axpy")
+class Axpy(Layer):
+    """a * x + y of the bottoms a, x and y, with one number of a for each channel of each image.
+
+    A type of Caffe's forks (Hu et al. 2018, squeeze and excitation).  a is (N, C), or (N, C, 1, 1).
+    """
+
+    bottoms = exactly(3)
+
+    def reshape(self, bottom: Bottoms, top: Tops) -> None:
+        a, x, y = (blob.shape for blob in bottom)
+        if top[0] is bottom[0]:
+            raise self.error("cannot work in place; give the top a name of its own", NetError)
+        if len(x) < 2 or a[:2] != x[:2] or any(size != 1 for size in a[2:]):
+            raise self.error(f"the first bottom needs shape {x[:2]}, or that with axes of size 1 behind it, to go with "
+                             f"the second (N, C, ...) of shape {x}; got {a}")
+        if x != y:
+            raise self.error(f"the second and third bottom must have one shape; got {x} and {y}")
+        top[0].reshape(*x)
+        self._scale = self.ops.broadcast(AxisGeometry(1, bottom[0].count, bottom[1].count // max(bottom[0].count, 1)))
+        self._add = self.ops.elementwise("z = z + y", ("y", "z"), bottom[1].count)
+        self._copy = self.ops.elementwise("y = x", ("x", "y"), bottom[1].count)
+
+    def forward(self, bottom: Bottoms, top: Tops) -> None:
+        a, x, y = bottom
+        self._scale.multiply(x.value, a.value, top[0].value)
+        self._add.run({"y": y.value, "z": top[0].value})
+
+    def backward_needs(self) -> tuple[bool, bool]:
+        return True, False
+
+    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
+        a, x, y = bottom
+        if propagate_down[0]:
+            a.grad.clear()  # what a bottom had is overwritten
+        if propagate_down[0] or propagate_down[1]:
+            self._scale.gradients(top[0].grad, x.value, a.value, x.grad if propagate_down[1] else None,
+                                  a.grad if propagate_down[0] else None, None)
+        if propagate_down[2]:
+            self._copy.run({"x": top[0].grad, "y": y.grad})

@@ -26,16 +26,24 @@ from ..gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from .geometry import AxisGeometry as AxisGeometry
 from .geometry import PoolingGeometry as PoolingGeometry
 from .geometry import Shape as Shape
+from .geometry import StridedGeometry as StridedGeometry
+from .geometry import Taps as Taps
 from .primitives import LRN as LRN
 from .primitives import Accuracy as Accuracy
+from .primitives import ArgMax as ArgMax
 from .primitives import BatchNorm as BatchNorm
 from .primitives import Broadcast as Broadcast
 from .primitives import Combine as Combine
 from .primitives import Convolution as Convolution
+from .primitives import Detection as Detection
+from .primitives import DetectionRule as DetectionRule
 from .primitives import Dropout as Dropout
 from .primitives import Elementwise as Elementwise
 from .primitives import ElementwiseGroup as ElementwiseGroup
+from .primitives import Gather as Gather
 from .primitives import Gemm as Gemm
+from .primitives import InfogainLoss as InfogainLoss
+from .primitives import Interpolation as Interpolation
 from .primitives import Join as Join
 from .primitives import Loss as Loss
 from .primitives import LossRule as LossRule
@@ -43,7 +51,11 @@ from .primitives import MarginLoss as MarginLoss
 from .primitives import Pooling as Pooling
 from .primitives import PReLU as PReLU
 from .primitives import Primitive as Primitive
+from .primitives import Rearrange as Rearrange
 from .primitives import Softmax as Softmax
+from .primitives import StochasticPooling as StochasticPooling
+from .primitives import Unfold as Unfold
+from .primitives import UnitLength as UnitLength
 from .tuned import Tuned
 from .workspace import Owner as Owner
 from .workspace import Workspace as Workspace
@@ -188,6 +200,9 @@ class OpSet(abc.ABC):
     def average_pooling(self, geometry: PoolingGeometry) -> Pooling: ...
 
     @abc.abstractmethod
+    def stochastic_pooling(self, geometry: PoolingGeometry) -> StochasticPooling: ...
+
+    @abc.abstractmethod
     def lrn_across(self, shape: Shape, size: int, alpha: float, beta: float, k: float) -> LRN: ...
 
     @abc.abstractmethod
@@ -196,6 +211,9 @@ class OpSet(abc.ABC):
     @abc.abstractmethod
     def batch_norm(self, geometry: AxisGeometry, eps: float, in_place: bool = False) -> BatchNorm:
         """`in_place`: whether `forward_train` will be, so that memory is there for what it overwrites."""
+
+    @abc.abstractmethod
+    def unit_length(self, geometry: AxisGeometry, eps: float) -> UnitLength: ...
 
     @abc.abstractmethod
     def prelu(self, geometry: AxisGeometry) -> PReLU: ...
@@ -213,6 +231,14 @@ class OpSet(abc.ABC):
         Its gradient is with respect to the softmax's input: (x - one_hot) / normaliser.  A label that is no
         class raises DataError, or makes the loss NaN where a device cannot raise.
         """
+
+    @abc.abstractmethod
+    def infogain_loss(self, geometry: AxisGeometry, rule: LossRule) -> InfogainLoss:
+        """Labels (outer, inner); one that is no class is reported as by `softmax_loss`."""
+
+    @abc.abstractmethod
+    def multinomial_loss(self, geometry: AxisGeometry) -> Loss:
+        """-log of the probabilities x(outer, axis) at labels (outer,), summed up and divided by outer."""
 
     @abc.abstractmethod
     def euclidean_loss(self, count: int, batch: int) -> Loss:
@@ -237,3 +263,22 @@ class OpSet(abc.ABC):
 
     @abc.abstractmethod
     def join(self, outer: int, sizes: Sequence[int], inner: int) -> Join: ...
+
+    @abc.abstractmethod
+    def rearrange(self, geometry: StridedGeometry) -> Rearrange: ...
+
+    @abc.abstractmethod
+    def gather(self, rows: int, inner: int, count: int) -> Gather: ...
+
+    @abc.abstractmethod
+    def unfold(self, geometry: ConvolutionGeometry) -> Unfold:
+        """The columns of a convolution of one group; its number of outputs does not matter."""
+
+    @abc.abstractmethod
+    def arg_max(self, geometry: AxisGeometry, top_k: int) -> ArgMax: ...
+
+    @abc.abstractmethod
+    def interpolation(self, planes: int, rows: Taps, columns: Taps) -> Interpolation: ...
+
+    @abc.abstractmethod
+    def detection_output(self, images: int, priors: int, rule: DetectionRule) -> Detection: ...

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
+
+from ..errors import ShapeError
 
 Shape = tuple[int, ...]
 
@@ -55,3 +58,90 @@ class AxisGeometry:
     def shape(self) -> Shape:
         """(outer, axis, inner)"""
         return (self.outer, self.axis, self.inner)
+
+
+@dataclasses.dataclass(frozen=True)
+class StridedGeometry:
+    """A tensor y(sizes) that is read from a flat x of `count` elements.
+
+    y[i, j, ...] = x[offset + i * strides[0] + j * strides[1] + ...].  A stride of 0 repeats; repeats apart, no element
+    of x is read twice.
+
+    Parameters
+    ----------
+    sizes : of y
+    strides, offset, count : in elements of x
+
+    Raises
+    ------
+    ShapeError : it reaches beyond x
+    """
+
+    sizes: Shape
+    strides: Shape
+    offset: int
+    count: int
+
+    def __post_init__(self) -> None:
+        last = self.offset + sum((size - 1) * stride for size, stride in zip(self.sizes, self.strides, strict=True))
+        if min(self.sizes, default=1) > 0 and not 0 <= self.offset <= last < self.count:
+            raise ShapeError(f"a view of sizes {self.sizes} with strides {self.strides} reads the elements "
+                             f"{self.offset} to {last} of {self.count}")
+
+    @staticmethod
+    def strides_of(shape: Shape) -> Shape:
+        """Strides of a whole tensor of `shape` in C order."""
+        return tuple(math.prod(shape[axis + 1:]) for axis in range(len(shape)))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every element of x is read."""
+        return math.prod(size for size, stride in zip(self.sizes, self.strides, strict=True) if stride) == self.count
+
+    def merged(self) -> StridedGeometry:
+        """The same with as few axes as possible, at least one: neighbours that lie as one axis are one."""
+        axes: list[tuple[int, int]] = []
+        for size, stride in zip(self.sizes, self.strides, strict=True):
+            if size == 1:
+                continue
+            if axes and axes[-1][1] == size * stride:
+                axes[-1] = (axes[-1][0] * size, stride)
+            else:
+                axes.append((size, stride))
+        axes = axes or [(1, 1)]
+        return StridedGeometry(tuple(size for size, _ in axes), tuple(stride for _, stride in axes), self.offset,
+                               self.count)
+
+
+@dataclasses.dataclass(frozen=True)
+class Taps:
+    """How an axis is resampled: each output is a weighted sum of a few inputs.
+
+    Parameters
+    ----------
+    size : of the input axis
+    indices : for each output the inputs that it takes, as many for each
+    weights : what they are multiplied by
+    """
+
+    size: int
+    indices: tuple[Shape, ...]
+    weights: tuple[tuple[float, ...], ...]
+
+    @property
+    def outputs(self) -> int:
+        """Size of the output axis."""
+        return len(self.indices)
+
+    @classmethod
+    def linear(cls, size: int, start: int, span: int, outputs: int) -> Taps:
+        """Linear interpolation of the inputs [start, start + span), whose first and last become the output's.
+
+        A single output is the first input.
+        """
+        if span == outputs:
+            return cls(size, tuple((start + i,) for i in range(span)), ((1.0,),) * span)
+        steps = max(1, outputs - 1)
+        places = [divmod(output * (span - 1), steps) for output in range(outputs)] if outputs > 1 else [(0, 0)]
+        return cls(size, tuple((start + i, start + min(i + 1, span - 1)) for i, _ in places),
+                   tuple((1 - rest / steps, rest / steps) for _, rest in places))

@@ -12,15 +12,21 @@ from ..gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from .base import (
     LRN,
     Accuracy,
+    ArgMax,
     AxisGeometry,
     BatchNorm,
     Broadcast,
     Combine,
     Convolution,
+    Detection,
+    DetectionRule,
     Dropout,
     Elementwise,
     ElementwiseGroup,
+    Gather,
     Gemm,
+    InfogainLoss,
+    Interpolation,
     Join,
     Loss,
     LossRule,
@@ -32,9 +38,15 @@ from .base import (
     PoolingGeometry,
     PReLU,
     Primitive,
+    Rearrange,
     Shape,
     Softmax,
     StageSeconds,
+    StochasticPooling,
+    StridedGeometry,
+    Taps,
+    Unfold,
+    UnitLength,
 )
 
 log = logging.getLogger(__name__)
@@ -172,6 +184,9 @@ class HostedOps(OpSet):
     def average_pooling(self, geometry: PoolingGeometry) -> Pooling:
         return self.on_host("average_pooling", geometry.x_shape, self.host.average_pooling(geometry))
 
+    def stochastic_pooling(self, geometry: PoolingGeometry) -> StochasticPooling:
+        return self.on_host("stochastic_pooling", geometry.x_shape, self.host.stochastic_pooling(geometry))
+
     def lrn_across(self, shape: Shape, size: int, alpha: float, beta: float, k: float) -> LRN:
         return self.on_host("lrn_across", shape, self.host.lrn_across(shape, size, alpha, beta, k))
 
@@ -180,6 +195,9 @@ class HostedOps(OpSet):
 
     def batch_norm(self, geometry: AxisGeometry, eps: float, in_place: bool = False) -> BatchNorm:
         return self.on_host("batch_norm", geometry.shape, self.host.batch_norm(geometry, eps, in_place))
+
+    def unit_length(self, geometry: AxisGeometry, eps: float) -> UnitLength:
+        return self.on_host("unit_length", geometry.shape, self.host.unit_length(geometry, eps))
 
     def prelu(self, geometry: AxisGeometry) -> PReLU:
         return self.on_host("prelu", geometry.shape, self.host.prelu(geometry))
@@ -192,6 +210,12 @@ class HostedOps(OpSet):
 
     def softmax_loss(self, geometry: AxisGeometry, rule: LossRule) -> Loss:
         return self.on_host("softmax_loss", geometry.shape, self.host.softmax_loss(geometry, rule))
+
+    def infogain_loss(self, geometry: AxisGeometry, rule: LossRule) -> InfogainLoss:
+        return self.on_host("infogain_loss", geometry.shape, self.host.infogain_loss(geometry, rule))
+
+    def multinomial_loss(self, geometry: AxisGeometry) -> Loss:
+        return self.on_host("multinomial_loss", geometry.shape, self.host.multinomial_loss(geometry))
 
     def euclidean_loss(self, count: int, batch: int) -> Loss:
         return self.on_host("euclidean_loss", count, self.host.euclidean_loss(count, batch))
@@ -212,6 +236,26 @@ class HostedOps(OpSet):
 
     def join(self, outer: int, sizes: Sequence[int], inner: int) -> Join:
         return self.on_host("join", join_text(outer, sizes, inner), self.host.join(outer, sizes, inner))
+
+    def rearrange(self, geometry: StridedGeometry) -> Rearrange:
+        return self.on_host("rearrange", geometry.sizes, self.host.rearrange(geometry))
+
+    def gather(self, rows: int, inner: int, count: int) -> Gather:
+        return self.on_host("gather", gather_text(rows, inner, count), self.host.gather(rows, inner, count))
+
+    def unfold(self, geometry: ConvolutionGeometry) -> Unfold:
+        return self.on_host("unfold", geometry.x_shape, self.host.unfold(geometry))
+
+    def arg_max(self, geometry: AxisGeometry, top_k: int) -> ArgMax:
+        return self.on_host("arg_max", geometry.shape, self.host.arg_max(geometry, top_k))
+
+    def interpolation(self, planes: int, rows: Taps, columns: Taps) -> Interpolation:
+        return self.on_host("interpolation", (planes, rows.outputs, columns.outputs),
+                            self.host.interpolation(planes, rows, columns))
+
+    def detection_output(self, images: int, priors: int, rule: DetectionRule) -> Detection:
+        return self.on_host("detection_output", (images, priors, rule.classes),
+                            self.host.detection_output(images, priors, rule))
 
 
 def counts_text(counts: Sequence[int]) -> str:
@@ -270,3 +314,8 @@ def convolution_text(geometry: ConvolutionGeometry) -> str:
 def join_text(outer: int, sizes: Sequence[int], inner: int) -> str:
     """Sizes of a concatenation, for the report."""
     return f"({outer}, {'+'.join(map(str, sizes))}, {inner})"
+
+
+def gather_text(rows: int, inner: int, count: int) -> str:
+    """Sizes of a choice of rows, for the report."""
+    return f"{count} of ({rows}, {inner})"

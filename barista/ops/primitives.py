@@ -16,8 +16,10 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..blob import Space, Tensor
 from ..gemm.shapes import Pass
@@ -121,6 +123,32 @@ class Pooling(Primitive):
         """dx = the gradient; for a maximum it goes to the first of equal elements."""
 
 
+class StochasticPooling(Primitive):
+    """Pooling that draws one element of each window in proportion to its value (Zeiler and Fergus 2013).
+
+    The numbers are drawn on the host, so every op set draws the same elements.
+    """
+
+    @abc.abstractmethod
+    def forward_train(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> None:
+        """y = the first element of each window up to which the sum reaches u * the window's sum, 0 < u <= 1.
+
+        That is the first of a window of zeros.  Where negative values keep the sum below, it is the first too.
+        """
+
+    @abc.abstractmethod
+    def backward_train(self, dy: Tensor, dx: Tensor) -> None:
+        """dx = the gradient, which goes to the elements that the last `forward_train` drew."""
+
+    @abc.abstractmethod
+    def forward_test(self, x: Tensor, y: Tensor) -> None:
+        """y = sum of x^2 / sum of x over each window: the mean of what `forward_train` draws; 0 for zeros."""
+
+    @abc.abstractmethod
+    def backward_test(self, x: Tensor, dy: Tensor, dx: Tensor) -> None:
+        """dx = the gradient of `forward_test`."""
+
+
 class LRN(Primitive):
     """Local response normalisation (Krizhevsky et al. 2012, section 3.3)."""
 
@@ -154,6 +182,18 @@ class BatchNorm(Primitive):
     @abc.abstractmethod
     def backward_test(self, dy: Tensor, dx: Tensor) -> None:
         """The gradient of the last `forward_test`; in place."""
+
+
+class UnitLength(Primitive):
+    """x(outer, axis, inner) divided by its length along the axis."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, u: Tensor) -> None:
+        """u = x / sqrt(sum of x^2 over the axis + eps); in place."""
+
+    @abc.abstractmethod
+    def backward(self, u: Tensor, du: Tensor, dx: Tensor) -> None:
+        """dx from the u of the last `forward` and its gradient; in place (du, dx)."""
 
 
 class PReLU(Primitive):
@@ -220,12 +260,36 @@ class MarginLoss(Primitive):
         """Overwrite the margins of the last `forward` by loss_weight() * the gradient with respect to x."""
 
 
+class InfogainLoss(Primitive):
+    """A loss of probabilities x(outer, axis, inner) whose terms a matrix gains(axis, axis) weighs."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, target: Tensor, gains: Tensor, loss: Tensor) -> None:
+        """loss() = -the sum of gains(target, k) log(x_k) over the classes k and all places, normalised."""
+
+    @abc.abstractmethod
+    def backward(self, x: Tensor, target: Tensor, gains: Tensor, loss_weight: Tensor, dx: Tensor) -> None:
+        """dx = loss_weight() * the gradient of the last `forward` with respect to the input of x's softmax."""
+
+
 class Accuracy(Primitive):
     """Share of rows whose label is among the top k of x(outer, axis, inner)."""
 
     @abc.abstractmethod
     def forward(self, x: Tensor, labels: Tensor, accuracy: Tensor, per_class: Tensor | None) -> None:
         """accuracy() and, where asked, per_class(axis)."""
+
+
+class Detection(Primitive):
+    """Boxes with labels and scores from predictions for priors, as a `DetectionRule` says (Liu et al. 2016, SSD)."""
+
+    @abc.abstractmethod
+    def find(self, locations: Tensor, confidences: Tensor, priors: Tensor) -> npt.NDArray[Any]:
+        """Rows (image, label, score, xmin, ymin, xmax, ymax) on the host, since their number is not known before.
+
+        They stand by image, label and falling score; where there is none at all, one of -1 behind the number of each
+        image.  A prior without a size raises DataError where boxes are relative to it.
+        """
 
 
 class Combine(Primitive):
@@ -252,6 +316,66 @@ class Join(Primitive):
         """Write each part of the whole that is not None."""
 
 
+class Rearrange(Primitive):
+    """Elements of a tensor in other places, as a `StridedGeometry` says."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, y: Tensor) -> None:
+        """y = the elements of x that it takes."""
+
+    @abc.abstractmethod
+    def backward(self, dy: Tensor, dx: Tensor) -> None:
+        """dx = the sum of dy over the places where an element went; 0 where it went nowhere."""
+
+
+class Gather(Primitive):
+    """Rows of table(rows, inner) picked by number, at most `count` at a time; `indices` are numbers of the dtype.
+
+    Fractions of an index are cut off.  An index that is no row raises DataError; where a device cannot raise, its row
+    becomes NaN and gives no gradient.
+    """
+
+    @abc.abstractmethod
+    def gather(self, table: Tensor, indices: Tensor, y: Tensor) -> None:
+        """y[i] = table[indices[i]]."""
+
+    @abc.abstractmethod
+    def scatter(self, dy: Tensor, indices: Tensor, dtable: Tensor) -> None:
+        """dtable[indices[i]] += dy[i]; an index may be there several times."""
+
+
+class Unfold(Primitive):
+    """The columns of a convolution (im2col), y(N, C * prod(kernel), *O) from x(N, C, *I)."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, y: Tensor) -> None:
+        """y = what each window sees, 0 in the padding."""
+
+    @abc.abstractmethod
+    def backward(self, dy: Tensor, dx: Tensor) -> None:
+        """dx = the sum of dy over the windows that see an element (col2im)."""
+
+
+class ArgMax(Primitive):
+    """The top k along the middle axis of x(outer, axis, inner); of equals the last comes first, and NaN before all."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, indices: Tensor | None, values: Tensor | None) -> None:
+        """Those asked for, (outer, k, inner), the largest first; indices are numbers of the dtype."""
+
+
+class Interpolation(Primitive):
+    """Planes x(planes, H, W) resampled along both axes, as two `Taps` say."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, y: Tensor) -> None:
+        """y(planes, Ho, Wo) = the weighted sums."""
+
+    @abc.abstractmethod
+    def backward(self, dy: Tensor, dx: Tensor) -> None:
+        """dx = the gradient; 0 where no output looks."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LossRule:
     """How a loss is counted and normalised.
@@ -264,3 +388,37 @@ class LossRule:
 
     normalization: str = "VALID"
     ignore_label: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionRule:
+    """How predictions become detections.
+
+    Parameters
+    ----------
+    classes : their number, that of the background included
+    background : the class that is no detection; a number that is no class where all are
+    shared : whether a prior has one box for all classes, or one for each
+    code : what locations are: CORNER, CENTER_SIZE or CORNER_SIZE, as in SSD's PriorBoxParameter
+    variance_in_target : whether locations have been multiplied by the variances already
+    least_score : only scores above it count; None for all
+    most_overlap : overlap (Jaccard) with a better box of the class beyond which a box falls
+    eta : factor on `most_overlap` after each box that stays, while it is above a half
+    most_of_class, most_of_image : boxes of a class that are looked at, and of an image that stay; None for all
+    """
+
+    classes: int
+    background: int
+    shared: bool
+    code: str
+    variance_in_target: bool
+    least_score: float | None
+    most_overlap: float
+    eta: float
+    most_of_class: int | None
+    most_of_image: int | None
+
+    @property
+    def boxes(self) -> int:
+        """Boxes that are predicted for each prior."""
+        return 1 if self.shared else self.classes

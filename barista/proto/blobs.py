@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from ..errors import DataError
 from .caffe_pb2 import BlobProto
+from .wire import parse
+
+# Caffe: blobs have at most 32 axes.
+MAX_AXES = 32
 
 # The fields of BlobProto that hold numbers: element type, values, gradients.
 _FIELDS = (("<f4", "data", "diff"), ("<f8", "double_data", "double_diff"))
@@ -51,6 +59,9 @@ def blob_to_array(blob: BlobProto, diff: bool = False) -> npt.NDArray[Any]:
     """
     dtype, *fields = _FIELDS[bool(blob.double_diff if diff else blob.double_data)]
     values = getattr(blob, fields[diff])
+    if len(blob.shape.dim) > MAX_AXES:
+        raise DataError(f"a blob states a shape of {len(blob.shape.dim)} axes, the most are {MAX_AXES}: the file is "
+                        "damaged")
     shape = blob_shape(blob)
     if any(size < 0 for size in shape):
         raise DataError(f"a blob states the shape {shape}, with sizes below 0: the file is damaged")
@@ -73,6 +84,49 @@ def array_to_blob(array: npt.NDArray[Any], blob: BlobProto, diff: npt.NDArray[An
     _put(blob, values, array, dtype)
     if diff is not None:
         _put(blob, gradients, diff, dtype)
+
+
+def read_blob(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+    """Return the values of the message that a file holds, as `blob_to_array` does.
+
+    Raises
+    ------
+    DataError : the file cannot be read, or is no BlobProto
+    """
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file:
+            return blob_to_array(parse(file.read(), BlobProto))
+    except DataError as error:
+        raise DataError(f"{name!r}: {error}") from error
+    except DecodeError as error:
+        raise DataError(f"{name!r} is no BlobProto file: {error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{name!r} cannot be read: {reason} (in {os.getcwd()})") from error
+
+
+def array_to_line(array: npt.NDArray[Any]) -> str:
+    """Return `array` as a line of text, for files that hold no bytes: its message in base64."""
+    blob = BlobProto()
+    array_to_blob(array, blob)
+    return base64.b64encode(blob.SerializeToString()).decode("ascii")
+
+
+def line_to_array(line: object) -> npt.NDArray[Any]:
+    """Return the array that `array_to_line` wrote.
+
+    Raises
+    ------
+    DataError : something else
+    """
+    try:
+        if not isinstance(line, str):
+            raise TypeError(f"it is of type {type(line).__name__}")
+        blob = parse(base64.b64decode(line.encode("ascii"), validate=True), BlobProto)
+    except (TypeError, UnicodeEncodeError, binascii.Error, DecodeError) as error:
+        raise DataError(f"this is no array in text ({error}): the file is damaged") from None
+    return blob_to_array(blob)
 
 
 def _put(blob: BlobProto, field: str, array: npt.NDArray[Any], dtype: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from ..ops.base import OpSet
 from ..proto.caffe_pb2 import SolverParameter
 from .actions import Action, SignalHandler
+from .definition import read_definition
 from .rate import LearningRate
 from .solver import Solver
 
@@ -51,10 +52,15 @@ class AdamSolver(Solver):
     type = "Adam"
 
 
+CLASSES: dict[str, type[Solver]] = {
+    "SGD": SGDSolver, "Nesterov": NesterovSolver, "AdaGrad": AdaGradSolver, "RMSProp": RMSPropSolver,
+    "AdaDelta": AdaDeltaSolver, "Adam": AdamSolver}
+
+
 def get_solver(param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | None = None,
                ignore_unknown_fields: bool = False, folder: str | None = None, plan_memory: bool = False,
                **overrides: Any) -> Solver:
-    """Make the solver that a prototxt file or message defines (pycaffe).
+    """Make the solver that a prototxt file or message defines, of the class that its type names (pycaffe).
 
     Parameters
     ----------
@@ -65,5 +71,8 @@ def get_solver(param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | 
     plan_memory : let blobs of a net take turns on memory (see `Net`)
     overrides : fields of the definition to replace, such as ``max_iter=100``; None clears one
     """
-    return Solver(param, ops=ops, ignore_unknown_fields=ignore_unknown_fields, folder=folder, plan_memory=plan_memory,
-                  **overrides)
+    definition, folder = read_definition(param, overrides, ignore_unknown_fields, folder)
+    # `Solver` itself refuses a type that there is not.
+    make = CLASSES.get(definition.type, Solver)
+    return make(definition, ops=ops, ignore_unknown_fields=ignore_unknown_fields, folder=folder,
+                plan_memory=plan_memory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,36 @@ def _numbers(values: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[str, floa
             yield name, float(value)
 
 
+class OutputMeans:
+    """Means of a test net's outputs over batches.
+
+    An output whose size differs from batch to batch, as that of DetectionOutput does, has none: it is left out, which
+    the log says.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, npt.NDArray[Any]] = {}
+        self._varying: set[str] = set()
+        self._batches = 0
+
+    def add(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take the outputs of a batch, see `read_outputs`."""
+        self._batches += 1
+        for name, array in values.items():
+            known = self._sums.get(name)
+            if known is not None and known.shape != array.shape:
+                del self._sums[name]
+                self._varying.add(name)
+                log.info("Test net output %s has no mean: %d numbers, and %d in batch %d", name, known.size, array.size,
+                         self._batches)
+            elif name not in self._varying:
+                self._sums[name] = array if known is None else known + array
+
+    def means(self) -> dict[str, npt.NDArray[Any]]:
+        """The mean of each output that has one."""
+        return {name: total / self._batches for name, total in self._sums.items()}
+
+
 class LossAverage:
     """Mean of the last `window` losses, and which iterations it needs them of.
 
@@ -52,10 +82,24 @@ class LossAverage:
         self._display = display
         self._losses: collections.deque[float] = collections.deque(maxlen=window)
         self._window = window
+        self._resumed = False
+
+    @property
+    def losses(self) -> list[float]:
+        """The losses that the mean takes in."""
+        return list(self._losses)
+
+    def resume(self, losses: Sequence[float]) -> None:
+        """Go on from the losses of a snapshot; the next `start` keeps them."""
+        self._losses.clear()
+        self._losses.extend(losses)
+        self._resumed = True
 
     def start(self) -> None:
         """Forget what was before."""
-        self._losses.clear()
+        if not self._resumed:
+            self._losses.clear()
+        self._resumed = False
 
     def needs(self, iteration: int) -> bool:
         """Whether the loss of `iteration` is part of the next report."""

@@ -17,6 +17,7 @@ from ..errors import DataError, SnapshotError
 from ..files import is_hdf5, write_message
 from ..proto.blobs import array_to_blob, blob_to_array
 from ..proto.caffe_pb2 import NetParameter, SolverState
+from ..proto.wire import parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ def read_state(path: str) -> State:
     except OSError as error:
         raise SnapshotError(f"cannot read the solverstate {path}: {error.strerror}") from error
     try:
-        message = SolverState.FromString(raw)
+        message = parse(raw, SolverState)
     except DecodeError as error:
         raise SnapshotError(f"{path} is not a solverstate, or was cut short "
                             f"({len(raw)} bytes): {error}") from error
@@ -87,14 +88,14 @@ def read_state(path: str) -> State:
 
 def _is_net(raw: bytes) -> bool:
     try:
-        net = NetParameter.FromString(raw)
+        net = parse(raw, NetParameter)
     except DecodeError:
         return False
     return bool(net.layer or net.layers)
 
 
-def find_learned_net(state: State, path: str) -> str:
-    """The weights that belong to a state: where it says, or else beside it.
+def learned_nets(state: State, path: str) -> list[str]:
+    """Where the weights of a state may lie: where it says, and beside it; one file or two.
 
     Raises
     ------
@@ -103,11 +104,11 @@ def find_learned_net(state: State, path: str) -> str:
     if not state.learned_net:
         raise SnapshotError(f"{path} names no weights (learned_net)")
     beside = os.path.join(os.path.dirname(path), os.path.basename(state.learned_net))
-    for candidate in (state.learned_net, beside):
-        if os.path.isfile(candidate):
-            return candidate
-    raise SnapshotError(f"{path}: its weights {state.learned_net!r} are neither there nor at {beside!r}; "
-                        "put the caffemodel beside the solverstate")
+    found = [candidate for candidate in (state.learned_net, beside) if os.path.isfile(candidate)]
+    if not found:
+        raise SnapshotError(f"{path}: its weights {state.learned_net!r} are neither there nor at {beside!r}; "
+                            "put the caffemodel beside the solverstate")
+    return list(dict.fromkeys(found))
 
 
 def check_history(state: State, history: Sequence[Tensor], names: Sequence[str], path: str) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .. import rng
 from ..blob import HOST
 from ..errors import SnapshotError, SolverError
-from ..files import check_writable
+from ..files import check_writable, remove_parts
 from ..frontends.prototxt import read_net, to_text
 from ..hdf5 import require_h5py
 from ..net import Net
@@ -26,20 +26,23 @@ from ..ops.base import OpSet
 from ..proto.caffe_pb2 import SolverParameter
 from ..weights import write_weights
 from .actions import Action
+from .catalogue import newest_complete, read_snapshot
 from .debug import forward_backward_with_debug_info, log_update
 from .definition import read_definition
 from .nets import NetSource, test_sources, train_source, weights_files
 from .rate import LearningRate
-from .report import LossAverage, Stopwatch, info, log_outputs, read_outputs
-from .snapshot import (
-    State,
-    check_finite,
-    check_history,
-    find_learned_net,
-    read_state,
-    restore_history,
-    write_state,
+from .report import LossAverage, OutputMeans, Stopwatch, info, log_outputs, read_outputs
+from .resume import (
+    LayerStates,
+    Resume,
+    check_layers,
+    digest,
+    layer_states,
+    restore_layers,
+    resume_path,
+    write_resume,
 )
+from .snapshot import State, check_finite, check_history, restore_history, write_state
 from .update import Update
 
 log = logging.getLogger(__name__)
@@ -80,10 +83,10 @@ class Solver:
     def __init__(self, param: SolverParameter | str | os.PathLike[str], *, ops: OpSet | None = None,
                  ignore_unknown_fields: bool = False, folder: str | None = None, plan_memory: bool = False,
                  **overrides: Any) -> None:
-        if self.type is not None:
-            # Caffe: a class that names a solver counts, not the field.
-            overrides["type"] = self.type
         self.param, self._folder = read_definition(param, overrides, ignore_unknown_fields, folder)
+        if self.type not in (None, self.param.type):
+            # Caffe: a class that names a solver counts, not the field.
+            self.param.type = self.type
         info("solver.cpp:45", "Initializing solver from parameters: \n%s", to_text(self.param).rstrip())
         self._plan_memory = plan_memory and not self.param.debug_info
         self._rate = LearningRate(self.param)
@@ -100,6 +103,8 @@ class Solver:
         self._average = LossAverage(self.param.average_loss, self.param.display)
         self._watch = Stopwatch()
         self._reported = 0
+        # Where the test nets stood before a test that is not over: it is made again after a resume.
+        self._before_test: list[LayerStates] | None = None
         self.test_nets: list[Net] = []
         read = functools.partial(read_net, ignore_unknown_fields=ignore_unknown_fields)
         self.net = self._make_net(train_source(self.param, self._folder, read), ops, "solver.cpp:102")
@@ -160,6 +165,10 @@ class Solver:
         """Call `on_start` before each iteration's forward pass and `on_gradients` before its update."""
         self._callbacks.append((on_start, on_gradients))
 
+    def share_weights(self, net: Net) -> None:
+        """Let `net` lie on the parameters of the train net, layer by name (pycaffe)."""
+        net.share_with(self.net)
+
     def request(self, action: Action) -> None:
         """Ask for a stop or a snapshot before the next iteration; any thread may."""
         self._requests.append(action)
@@ -217,9 +226,11 @@ class Solver:
                     if self._stopping:
                         break
                 self._iterate(last=self.iter + 1 == stop)
+        self.net.settle()
 
     def _iterate(self, last: bool) -> None:
         """One iteration: gradients, report, update, snapshot."""
+        self._before_test = None
         for on_start, _ in self._callbacks:
             on_start()
         display = _every(self.param.display, self.iter)
@@ -232,7 +243,7 @@ class Solver:
             self._report()
         for _, on_gradients in self._callbacks:
             on_gradients()
-        self.apply_update()
+        self._apply_update()
         if self.progress is not None:
             self.progress(self.iter, loss)
         request = self._next_request()
@@ -259,6 +270,10 @@ class Solver:
 
         Caffe: afterwards the gradients hold what was subtracted.
         """
+        self._apply_update()
+        self.net.settle()
+
+    def _apply_update(self) -> None:
         rate = self.lr
         if _every(self.param.display, self.iter):
             info("sgd_solver.cpp:112", "Iteration %d, lr = %g", self.iter, rate)
@@ -299,12 +314,15 @@ class Solver:
 
     def test_all(self) -> list[dict[str, Any]]:
         """Test with every test net; return for each the means of its outputs."""
+        self._before_test = [layer_states(net) for net in self.test_nets]
         scores = []
         for index in range(len(self.test_nets)):
             means = self._test(index)
             if self._stopping:
                 break
             scores.append(means)
+        else:
+            self._before_test = None
         return scores
 
     def _test(self, index: int) -> dict[str, Any]:
@@ -312,7 +330,7 @@ class Solver:
         info("solver.cpp:347", "Iteration %d, Testing net (#%d)", self.iter, index)
         net, batches = self.test_nets[index], self.param.test_iter[index]
         net.share_trained_layers_with(self.net)
-        sums: dict[str, Any] = {}
+        outputs = OutputMeans()
         loss = 0.0
         for _ in range(batches):
             self._meet_requests()
@@ -326,11 +344,10 @@ class Solver:
                                   f"{batch_loss:g}. {_first_not_finite(net)} Lower base_lr (to a tenth, say); "
                                   "snapshots made before are untouched")
             loss += batch_loss
-            for name, values in read_outputs(net).items():
-                sums[name] = sums[name] + values if name in sums else values
+            outputs.add(read_outputs(net))
         if self.param.test_compute_loss:
             log.info("Test loss: %g", loss / batches)
-        means = {name: values / batches for name, values in sums.items()}
+        means = outputs.means()
         log_outputs(net, means, "Test", "solver.cpp:414")
         return means
 
@@ -344,7 +361,7 @@ class Solver:
     # ---- snapshots --------------------------------------------------------------------------
 
     def snapshot(self) -> str:
-        """Write the weights and the state under snapshot_prefix; return the path of the state.
+        """Write the weights, the state and the resume file under snapshot_prefix; return the path of the state.
 
         Raises
         ------
@@ -363,22 +380,59 @@ class Solver:
         # Caffe: the file holds the step of the last update, not of the coming one.
         steps = self._rate.steps(max(self.iter - 1, 0))
         write_state(State(self.iter, steps, weights, [h.read(HOST) for h in self._update.history]), path)
+        tests = self._before_test or [layer_states(net) for net in self.test_nets]
+        write_resume(Resume(self.iter, rng.seed(), self._average.losses, digest(weights), digest(path),
+                            layer_states(self.net), tests), resume_path(path))
+        remove_parts(f"{self.param.snapshot_prefix}_iter_")
         return path
 
     def restore(self, path: str | os.PathLike[str]) -> None:
-        """Continue from a solverstate: its iteration, history, and the weights that belong to it.
+        """Continue from a snapshot: its iteration, history, weights and, with its resume file, exactly.
+
+        Parameters
+        ----------
+        path : a solverstate, or ``auto`` for the newest complete one of snapshot_prefix: none is no error then
 
         Raises
         ------
         SnapshotError : it cannot be read or belongs to another net or solver; iteration and history stay
         """
-        name = os.fspath(path)
-        state = read_state(name)
+        name: str | None = os.fspath(path)
+        if name == "auto":
+            name = newest_complete(self.param.snapshot_prefix)
+            log.info("The newest complete snapshot of %s: %s", self.param.snapshot_prefix,
+                     name or "there is none, training begins at iteration 0")
+        if name is None:
+            return
+        snapshot = read_snapshot(name)
+        state, resume = snapshot.state, snapshot.resume
         check_history(state, self._update.history, self._update.names, name)
-        self.net.copy_from(find_learned_net(state, name))
+        if resume is not None:
+            check_layers(self.net, resume.train, snapshot.resume_path)
+            restore_layers(self.net, resume.train, snapshot.resume_path)
+        self.net.copy_trained_layers(snapshot.weights, snapshot.weights_path)
         log.info("SGDSolver: restoring history")
         restore_history(state, self._update.history)
         self.iter = self._reported = state.iteration
+        if resume is None:
+            log.info("%s has no resume file (Caffe writes none): the data and all random numbers start anew", name)
+        else:
+            self._resume_tests(resume, snapshot.resume_path)
+            self._average.resume(resume.losses)
+
+    def _resume_tests(self, resume: Resume, path: str) -> None:
+        """Let the test nets go on too; tests change no weights, so that other test nets are no error."""
+        if len(resume.tests) != len(self.test_nets):
+            log.warning("%s was written with %d test net(s), this solver has %d: their data start anew", path,
+                        len(resume.tests), len(self.test_nets))
+            return
+        for index, (net, states) in enumerate(zip(self.test_nets, resume.tests, strict=True)):
+            try:
+                check_layers(net, states, path)
+            except SnapshotError as error:
+                log.warning("the data of test net #%d start anew: %s", index, error)
+            else:
+                restore_layers(net, states, path)
 
     def _check_prefix(self) -> None:
         if not self.param.snapshot_prefix:

@@ -10,13 +10,15 @@ import numpy.typing as npt
 from ...blob import HOST, Tensor
 from ...errors import UnsupportedError
 from ...gemm.shapes import ConvolutionGeometry, GemmShape
-from ..base import AxisGeometry, LossRule, OpSet, PoolingGeometry, Shape
+from ..base import AxisGeometry, DetectionRule, LossRule, OpSet, PoolingGeometry, Shape, StridedGeometry, Taps
 from ..program import parse
 from .broadcast import CpuBroadcast, CpuPReLU
 from .combine import CpuCombine, CpuDropout, CpuJoin
 from .convolution import CpuConvolution
+from .detection import CpuDetection
 from .elementwise import CpuElementwise, CpuElementwiseGroup
 from .gemm import CpuGemm
+from .label_loss import CpuInfogainLoss, CpuMultinomialLoss
 from .loss import (
     CpuAccuracy,
     CpuEuclideanLoss,
@@ -26,8 +28,13 @@ from .loss import (
     CpuSoftmaxLoss,
 )
 from .norm import CpuBatchNorm, CpuLRN
+from .picking import CpuArgMax, CpuGather
 from .pooling import CpuAveragePooling, CpuMaxPooling
+from .rearrange import CpuRearrange, CpuUnfold
+from .sampling import CpuInterpolation
+from .stochastic_pooling import CpuStochasticPooling
 from .threads import Threads
+from .unit_length import CpuUnitLength
 
 
 class CpuOps(OpSet):
@@ -84,6 +91,9 @@ class CpuOps(OpSet):
     def average_pooling(self, geometry: PoolingGeometry) -> CpuAveragePooling:
         return self.use(CpuAveragePooling(geometry, self.dtype, self.threads))
 
+    def stochastic_pooling(self, geometry: PoolingGeometry) -> CpuStochasticPooling:
+        return self.use(CpuStochasticPooling(geometry, self.dtype, self.threads))
+
     def lrn_across(self, shape: Shape, size: int, alpha: float, beta: float, k: float) -> CpuLRN:
         return self.use(CpuLRN.across(shape, size, alpha, beta, k, self.dtype, self.threads))
 
@@ -92,6 +102,9 @@ class CpuOps(OpSet):
 
     def batch_norm(self, geometry: AxisGeometry, eps: float, in_place: bool = False) -> CpuBatchNorm:
         return self.use(CpuBatchNorm(geometry, eps, self.dtype, self.threads))
+
+    def unit_length(self, geometry: AxisGeometry, eps: float) -> CpuUnitLength:
+        return self.use(CpuUnitLength(geometry, eps, self.dtype, self.threads))
 
     def prelu(self, geometry: AxisGeometry) -> CpuPReLU:
         return self.use(CpuPReLU(geometry, self.dtype, self.threads))
@@ -104,6 +117,12 @@ class CpuOps(OpSet):
 
     def softmax_loss(self, geometry: AxisGeometry, rule: LossRule) -> CpuSoftmaxLoss:
         return self.use(CpuSoftmaxLoss(geometry, rule))
+
+    def infogain_loss(self, geometry: AxisGeometry, rule: LossRule) -> CpuInfogainLoss:
+        return self.use(CpuInfogainLoss(geometry, rule))
+
+    def multinomial_loss(self, geometry: AxisGeometry) -> CpuMultinomialLoss:
+        return self.use(CpuMultinomialLoss(geometry))
 
     def euclidean_loss(self, count: int, batch: int) -> CpuEuclideanLoss:
         return self.use(CpuEuclideanLoss(batch))
@@ -122,3 +141,21 @@ class CpuOps(OpSet):
 
     def join(self, outer: int, sizes: Sequence[int], inner: int) -> CpuJoin:
         return self.use(CpuJoin(outer, sizes, inner))
+
+    def rearrange(self, geometry: StridedGeometry) -> CpuRearrange:
+        return self.use(CpuRearrange(geometry, self.threads))
+
+    def gather(self, rows: int, inner: int, count: int) -> CpuGather:
+        return self.use(CpuGather(rows, inner, self.threads))
+
+    def unfold(self, geometry: ConvolutionGeometry) -> CpuUnfold:
+        return self.use(CpuUnfold(geometry, self.dtype, self.threads))
+
+    def arg_max(self, geometry: AxisGeometry, top_k: int) -> CpuArgMax:
+        return self.use(CpuArgMax(geometry, top_k, self.threads))
+
+    def interpolation(self, planes: int, rows: Taps, columns: Taps) -> CpuInterpolation:
+        return self.use(CpuInterpolation(planes, rows, columns, self.dtype, self.threads))
+
+    def detection_output(self, images: int, priors: int, rule: DetectionRule) -> CpuDetection:
+        return self.use(CpuDetection(images, priors, rule, self.dtype))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...blob import HOST, Tensor
-from ...errors import DataError
+from ...errors import DataError, ShapeError
 from ..base import Accuracy, AxisGeometry, Loss, LossRule, MarginLoss, Softmax
 
 Array = npt.NDArray[Any]
@@ -24,6 +24,8 @@ class CpuSoftmax(Softmax):
 
     def __init__(self, geometry: AxisGeometry) -> None:
         self._shape = geometry.shape
+        if not self._shape[1]:
+            raise ShapeError("the bottom has 0 classes; a softmax needs 1 or more")
 
     def forward(self, x: Tensor, y: Tensor) -> None:
         source, result = x.read(HOST).reshape(self._shape), y.write(HOST).reshape(self._shape)
@@ -37,7 +39,7 @@ class CpuSoftmax(Softmax):
         np.multiply(gradient - (gradient * output).sum(axis=1, keepdims=True), output, out=result)
 
 
-def _labels(tensor: Tensor, shape: tuple[int, ...], classes: int, ignore: int | None) -> tuple[Array, Array]:
+def read_labels(tensor: Tensor, shape: tuple[int, ...], classes: int, ignore: int | None) -> tuple[Array, Array]:
     """Integer labels of `shape`, ignored ones replaced by 0, and which of them count.
 
     Raises
@@ -53,7 +55,7 @@ def _labels(tensor: Tensor, shape: tuple[int, ...], classes: int, ignore: int | 
     return np.where(counts, labels, 0), counts
 
 
-def _normalizer(rule: LossRule, valid: int, full: int, batch: int) -> float:
+def normalizer(rule: LossRule, valid: int, full: int, batch: int) -> float:
     """What a loss is divided by.
 
     Caffe: at least 1, so that a batch without any valid label gives 0 and no NaN.
@@ -75,14 +77,14 @@ class CpuSoftmaxLoss(Loss):
 
     def _read(self, x: Tensor, target: Tensor) -> tuple[Array, Array, Array]:
         g = self._geometry
-        labels, counts = _labels(target, (g.outer, g.inner), g.axis, self._rule.ignore_label)
+        labels, counts = read_labels(target, (g.outer, g.inner), g.axis, self._rule.ignore_label)
         return x.read(HOST).reshape(g.shape), labels, counts
 
     def forward(self, x: Tensor, target: Tensor, loss: Tensor) -> None:
         probabilities, labels, counts = self._read(x, target)
         chosen = np.take_along_axis(probabilities, labels[:, None, :], axis=1)[:, 0, :]
         losses = -np.log(np.maximum(chosen, SMALLEST))
-        self._normalizer = _normalizer(self._rule, int(counts.sum()), counts.size, self._geometry.outer)
+        self._normalizer = normalizer(self._rule, int(counts.sum()), counts.size, self._geometry.outer)
         loss.write(HOST)[...] = np.sum(losses, where=counts) / self._normalizer
 
     def backward(self, x: Tensor, target: Tensor, loss_weight: Tensor, dx: Tensor) -> None:
@@ -139,7 +141,7 @@ class CpuSigmoidCrossEntropyLoss(Loss):
         targets = target.read(HOST).reshape(-1)
         counts = self._counts(targets)
         losses = np.maximum(source, 0) - source * targets + np.log1p(np.exp(-np.abs(source)))
-        self._normalizer = _normalizer(self._rule, int(counts.sum()), counts.size, self._batch)
+        self._normalizer = normalizer(self._rule, int(counts.sum()), counts.size, self._batch)
         loss.write(HOST)[...] = np.sum(losses, where=counts) / self._normalizer
 
     def backward(self, x: Tensor, target: Tensor, loss_weight: Tensor, dx: Tensor) -> None:
@@ -165,7 +167,7 @@ class CpuHingeLoss(MarginLoss):
 
     def _signs(self, target: Tensor, dtype: np.dtype[Any]) -> Array:
         """-1 at the label, 1 elsewhere."""
-        labels, _ = _labels(target, (self._shape[0],), self._shape[1], None)
+        labels, _ = read_labels(target, (self._shape[0],), self._shape[1], None)
         signs = np.ones(self._shape, dtype)
         signs[np.arange(self._shape[0]), labels] = -1
         return signs
@@ -200,7 +202,7 @@ class CpuAccuracy(Accuracy):
     def forward(self, x: Tensor, labels: Tensor, accuracy: Tensor, per_class: Tensor | None) -> None:
         g = self._geometry
         scores = x.read(HOST).reshape(g.shape)
-        wanted, counts = _labels(labels, (g.outer, g.inner), g.axis, self._ignore)
+        wanted, counts = read_labels(labels, (g.outer, g.inner), g.axis, self._ignore)
         chosen = np.take_along_axis(scores, wanted[:, None, :], axis=1)
         better = (scores >= chosen).sum(axis=1) - 1
         right = (better < self._top_k) & counts

@@ -1,4 +1,4 @@
-"""Maximum and average pooling, a group of image planes at a time.
+"""Maximum and average pooling, and what pooling has in common: it goes a group of image planes at a time.
 
 A group is turned so that its planes are the innermost axis: every tap of the window is
 then one long run in memory, whatever the stride.
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...blob import HOST, Tensor
-from ..base import Pooling, PoolingGeometry
+from ..base import Pooling, PoolingGeometry, Primitive
 from .threads import CHUNK, PARALLEL, Threads, split
 
 Array = npt.NDArray[Any]
@@ -37,8 +37,8 @@ def _planes_last(x: Array) -> Array:
                                            (width * x.itemsize, x.itemsize, apart.strides[0]))
 
 
-class _CpuPooling(Pooling):
-    """Shared by both: a framed group (*frame, planes), such that every window lies inside the frame."""
+class GroupedPooling(Primitive):
+    """Shared by all: a framed group (*frame, planes), such that every window lies inside the frame."""
 
     space = HOST
     frame_value = 0.0
@@ -91,10 +91,9 @@ class _CpuPooling(Pooling):
         return array
 
 
-class CpuMaxPooling(_CpuPooling):
-    """Maximum; the number of the tap that each came from is kept for the backward pass."""
+class ChoosingPooling(GroupedPooling):
+    """Shared by those that choose an element of each window: the number of its tap is kept for the backward pass."""
 
-    frame_value = -np.inf
     variant = "taps over groups of planes"
 
     def __init__(self, geometry: PoolingGeometry, dtype: np.dtype[Any], threads: Threads) -> None:
@@ -107,6 +106,32 @@ class CpuMaxPooling(_CpuPooling):
 
     def _index_of(self, group: slice) -> Array:
         return self._index[group.start // (self._groups[0][1] - self._groups[0][0])]
+
+    def _to_chosen(self, dy: Tensor, dx: Tensor) -> None:
+        """dx = the gradient, all of it at the elements chosen."""
+        gradient = self._flat(dy, self.geometry.output)
+        result = self._flat(dx, self.geometry.input, write=True)
+
+        def work(group: slice) -> None:
+            index = self._index_of(group)
+            part = np.ascontiguousarray(_planes_last(gradient[group]))
+            framed = np.zeros((*self._frame, part.shape[2]), self.dtype)
+            share = np.empty_like(part)
+            chosen = np.empty(part.shape, np.bool_)
+            for number, tap in enumerate(self._taps):
+                np.equal(index, number, out=chosen)
+                np.multiply(part, chosen, out=share)
+                place = self._tap(framed, *tap)
+                np.add(place, share, out=place)
+            self._unframe(framed, result[group])
+
+        self._each_group(work)
+
+
+class CpuMaxPooling(ChoosingPooling, Pooling):
+    """Maximum."""
+
+    frame_value = -np.inf
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> None:
         source = self._flat(x, self.geometry.input)
@@ -143,26 +168,10 @@ class CpuMaxPooling(_CpuPooling):
             out[start:stop] = positions.transpose(2, 0, 1)
 
     def backward(self, dy: Tensor, dx: Tensor) -> None:
-        gradient = self._flat(dy, self.geometry.output)
-        result = self._flat(dx, self.geometry.input, write=True)
-
-        def work(group: slice) -> None:
-            index = self._index_of(group)
-            part = np.ascontiguousarray(_planes_last(gradient[group]))
-            framed = np.zeros((*self._frame, part.shape[2]), self.dtype)
-            share = np.empty_like(part)
-            chosen = np.empty(part.shape, np.bool_)
-            for number, tap in enumerate(self._taps):
-                np.equal(index, number, out=chosen)
-                np.multiply(part, chosen, out=share)
-                place = self._tap(framed, *tap)
-                np.add(place, share, out=place)
-            self._unframe(framed, result[group])
-
-        self._each_group(work)
+        self._to_chosen(dy, dx)
 
 
-class CpuAveragePooling(_CpuPooling):
+class CpuAveragePooling(GroupedPooling, Pooling):
     """Average over the window clipped to the padded input (Caffe)."""
 
     variant = "separable sums over groups of planes"

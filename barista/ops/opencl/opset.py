@@ -24,6 +24,7 @@ from ..base import (
     Dropout,
     Elementwise,
     ElementwiseGroup,
+    Gather,
     Gemm,
     Join,
     Loss,
@@ -34,10 +35,12 @@ from ..base import (
     Pooling,
     PoolingGeometry,
     PReLU,
+    Rearrange,
     Shape,
     Softmax,
+    StridedGeometry,
 )
-from ..hosted import HostedOps, convolution_text, counts_text, gemm_text, join_text
+from ..hosted import HostedOps, convolution_text, counts_text, gather_text, gemm_text, join_text
 from ..program import parse
 from ..tuned import Tuned
 from .accuracy import OpenCLAccuracy
@@ -55,6 +58,7 @@ from .losses import OpenCLEuclideanLoss, OpenCLHingeLoss, OpenCLSigmoidCrossEntr
 from .lrn import OpenCLLRN
 from .pooling import MAX_LINE, TOO_WIDE, OpenCLAveragePooling, OpenCLMaxPooling, line
 from .prelu import OpenCLPReLU
+from .rearrange import TOO_MANY, OpenCLGather, OpenCLRearrange, fits
 from .reduce import Reduction
 from .softmax import OpenCLSoftmax
 from .tuner import tune
@@ -244,3 +248,11 @@ class OpenCLOps(HostedOps):
 
     def join(self, outer: int, sizes: Sequence[int], inner: int) -> Join:
         return self.placed("join", join_text(outer, sizes, inner), OpenCLJoin(self._device, outer, sizes, inner))
+
+    def rearrange(self, geometry: StridedGeometry) -> Rearrange:
+        if not fits(geometry):
+            return self.on_host("rearrange", geometry.sizes, self.host.rearrange(geometry), TOO_MANY)
+        return self.placed("rearrange", geometry.sizes, OpenCLRearrange(self._device, geometry))
+
+    def gather(self, rows: int, inner: int, count: int) -> Gather:
+        return self.placed("gather", gather_text(rows, inner, count), OpenCLGather(self._device, rows, inner))

@@ -10,12 +10,12 @@ import pytest
 from tqdm import tqdm
 
 from barista.errors import BaristaError
-from barista.log import init_log
+from barista.glog import init_log
 
 LINE = re.compile(r"^(?P<level>[IWEF])(?P<date>\d{8}) (?P<time>\d\d:\d\d:\d\d\.\d{6}) +(?P<thread>\d+) "
                   r"(?P<origin>[\w.]+:\d+)\] (?P<text>.*)$")
 
-logger = logging.getLogger("barista.test_log")
+logger = logging.getLogger("barista.test_glog")
 
 
 def written(*records: tuple[int, str, dict[str, str]], level: str | int = "debug") -> list[str]:
@@ -40,7 +40,7 @@ def test_without_an_origin_the_python_place_stands_there() -> None:
     [line] = written((logging.INFO, "hello", {}))
     match = LINE.match(line)
     assert match is not None
-    assert match["origin"].startswith("test_log.py:")
+    assert match["origin"].startswith("test_glog.py:")
 
 
 @pytest.mark.parametrize(("level", "letter"), [
