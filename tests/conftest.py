@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from opencl_device import open_opencl
 
 from barista import rng
@@ -15,6 +16,10 @@ from barista.compose import make_ops
 from barista.data.digits import digits_to_lmdb
 from barista.ops.base import OpSet
 from barista.ops.cpu import CpuOps
+
+# The same examples in every run, and no limit on the time of one: a busy machine fails no test.
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+settings.load_profile("repeatable")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -36,6 +36,10 @@ CASES: dict[str, tuple[int, int, int, int, tuple[int, ...], int, tuple[int, ...]
 }
 
 
+# Each case builds kernels of its own, which takes seconds.
+RARE = {"images share a block", "unlike padding", "rows apart", "parts of rows", "5x5, no padding"}
+
+
 def geometry(case: str) -> ConvolutionGeometry:
     batch, inputs, outputs, group, input_, window, pad = CASES[case]
     return ConvolutionGeometry(batch, inputs * group, outputs * group, input_, (window, window), (1, 1), pad, (1, 1),
@@ -94,13 +98,14 @@ def check(device: Device, g: ConvolutionGeometry, tolerance: float) -> None:
         close(result, before + dw, grad_weight.name)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow) if case in RARE else case
+                                  for case in CASES])
 def test_agrees_with_loops(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(family, "LEAST_SUM_CHANNELS", 1)
     check(open_device(), geometry(case), 1e-5)
 
 
-@pytest.mark.parametrize("case", ["more than a panel", "5x5, wide padding"])
+@pytest.mark.parametrize("case", [pytest.param("more than a panel", marks=pytest.mark.slow), "5x5, wide padding"])
 def test_float64(case: str) -> None:
     check(open_device(np.float64), geometry(case), 1e-13)
 
