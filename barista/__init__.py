@@ -1,6 +1,6 @@
 """Barista: Caffe that installs, and swaps the engine under the convolutions.
 
-``import barista as caffe`` is the drop-in line for pycaffe scripts.
+``import barista as caffe`` is the drop-in line for pycaffe scripts; after ``barista.as_caffe()`` theirs may stay.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ TEST = 1
 
 if TYPE_CHECKING:
     from . import coord_map, draw, io, layers, proto
+    from .alias import as_caffe
     from .classifier import Classifier
     from .detector import Detector
     from .glog import init_log
@@ -69,6 +70,7 @@ _LAZY = {
     "Detector": ("barista.detector", "Detector"),
     "Layer": ("barista.python_layer", "Layer"),
     "Net": ("barista.net", "Net"),
+    "as_caffe": ("barista.alias", "as_caffe"),
     "init_log": ("barista.glog", "init_log"),
     "layer_type_list": ("barista.layers", "layer_types"),
     **{name: ("barista.net_spec", name) for name in ("NetSpec", "params", "to_proto")},
@@ -155,8 +157,8 @@ __all__ = [
     "NCCL", "TEST", "TRAIN", "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "BaristaError", "BitstreamError",
     "Classifier", "DataError", "Detector", "DeviceError", "Layer", "MissingExtraError", "NesterovSolver", "Net",
     "NetError", "NetSpec", "PrototxtError", "RMSPropSolver", "SGDSolver", "ScheduleError", "ShapeError",
-    "SnapshotError", "Solver", "SolverError", "Timer", "UnsupportedError", "__version__", "coord_map", "draw",
-    "get_solver", "has_nccl", "init_log", "io", "layer_type_list", "layers", "log", "params", "proto", "set_device",
-    "set_mode_cpu", "set_mode_fpga", "set_mode_gpu", "set_mode_opencl", "set_multiprocess", "set_random_seed",
-    "set_solver_count", "set_solver_rank", "solver_count", "solver_rank", "to_proto",
+    "SnapshotError", "Solver", "SolverError", "Timer", "UnsupportedError", "__version__", "as_caffe", "coord_map",
+    "draw", "get_solver", "has_nccl", "init_log", "io", "layer_type_list", "layers", "log", "params", "proto",
+    "set_device", "set_mode_cpu", "set_mode_fpga", "set_mode_gpu", "set_mode_opencl", "set_multiprocess",
+    "set_random_seed", "set_solver_count", "set_solver_rank", "solver_count", "solver_rank", "to_proto",
 ]

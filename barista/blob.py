@@ -168,14 +168,14 @@ class SyncedMemory:
     def clear(self) -> None:
         """Let it read as zeros from here on; nothing is written before somebody asks for an array.
 
-        Views that somebody holds show the zeros at once; where the host's copy is the only one, what is written into
-        them afterwards counts.
+        Views that somebody holds show the zeros at once; where the only copy lies in the host's memory, what is written
+        into them afterwards counts.
         """
         self._current.clear()
         if self.seen:
             self._wait(HOST)
             HOST.zero(self._copies[HOST])
-            if len(self._copies) == 1:
+            if all(space is HOST or space.shares_host for space in self._copies):
                 self._current.add(HOST)
 
     def show(self) -> Any:
@@ -440,9 +440,10 @@ class Blob:
                            "blobs after a step")
         return tensor.show()
 
-    def reshape(self, *dims: int) -> None:
-        """Change the shape; memory grows but never shrinks."""
-        shape = as_shape(dims)
+    def reshape(self, *dims: int | Sequence[int]) -> None:
+        """Change the shape, given as sizes or as one sequence of them; memory grows but never shrinks."""
+        one = dims[0] if len(dims) == 1 else dims
+        shape = as_shape(one if isinstance(one, tuple | list) else dims)  # type: ignore[arg-type]
         self.value.reshape(shape)
         self.grad.reshape(shape)
 

@@ -101,7 +101,7 @@ def draw_net(caffe_net: NetParameter, rankdir: str, ext: str = "png", phase: int
 
 def draw_net_to_file(caffe_net: NetParameter, filename: str | os.PathLike[str], rankdir: str = "LR",
                      phase: int | None = None, display_lrm: bool = False) -> None:
-    """Draw a net into a file, whose ending (.svg, .png, .pdf) says the format; else as `draw_net`.
+    """Draw a net into a file, whose ending (.svg, .png, .pdf, ...) says the format; else as `draw_net`.
 
     Raises
     ------
@@ -123,6 +123,42 @@ def choose_color_by_layertype(layertype: str) -> str:
     if layertype.endswith("Loss"):
         return _KINDS["loss"][0]
     return _COLOURS.get(layertype, _OTHER)
+
+
+def get_pooling_types_dict() -> dict[int, str]:
+    """Number to name of each kind of pooling."""
+    return {number: name for name, number in PoolingParameter.PoolMethod.items()}
+
+
+def get_edge_label(layer: LayerParameter) -> str:
+    """What pycaffe writes beside the arrow behind a layer: its batch or number of outputs, else an empty label.
+
+    The pictures here leave it out, since the boxes say it.
+    """
+    if layer.type == "Data":
+        return f"Batch {layer.data_param.batch_size}"
+    if layer.type in ("Convolution", "Deconvolution"):
+        return str(layer.convolution_param.num_output)
+    if layer.type == "InnerProduct":
+        return str(layer.inner_product_param.num_output)
+    return '""'
+
+
+def get_layer_lr_mult(layer: LayerParameter) -> tuple[float, float]:
+    """The factors on the learning rate of a layer's weights and biases; 1 where they are not given.
+
+    Raises
+    ------
+    DataError : a type other than Convolution, Deconvolution and InnerProduct, or more than two factors
+    """
+    if layer.type not in ("Convolution", "Deconvolution", "InnerProduct"):
+        raise DataError("get_layer_lr_mult tells the factors of Convolution, Deconvolution and InnerProduct; layer "
+                        f"{layer.name!r} is of type {layer.type}: read [spec.lr_mult for spec in layer.param]")
+    if len(layer.param) > 2:
+        raise DataError(f"layer {layer.name!r} ({layer.type}) has {len(layer.param)} param entries; give at most two, "
+                        "for weights and biases")
+    weights, biases = [*(spec.lr_mult for spec in layer.param), 1.0, 1.0][:2]
+    return weights, biases
 
 
 def get_layer_label(layer: LayerParameter, rankdir: str = "LR", display_lrm: bool = False) -> str:

@@ -9,6 +9,8 @@ knows nothing of Barista can still catch it.
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -84,6 +86,18 @@ class MissingExtraError(BaristaError, ImportError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}, which is not installed; "
                          f"run: pip install 'barista-caffe[{extra}]'")
+
+
+def hdf5_reason(error: Exception) -> str:
+    """Why h5py could not open or read a file, in plain words and once."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    text = str(error)
+    if "file signature not found" in text:
+        return "it is no HDF5 file"
+    # `Unable to synchronously open file (truncated file: eof = 1000, ...)`
+    inner = re.fullmatch(r"(?:Unable to|Can't) .*?\((.*)\)", text, re.DOTALL)
+    return inner[1] if inner else text
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

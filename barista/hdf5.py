@@ -11,6 +11,7 @@ that swells beyond twice the file.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import MissingExtraError, SnapshotError
+from .errors import MissingExtraError, SnapshotError, hdf5_reason
 from .files import replacing
 from .proto.blobs import MAX_AXES, array_to_blob, blob_to_array
 from .proto.caffe_pb2 import NetParameter
@@ -32,7 +33,6 @@ DEEPEST = 32
 SPARE_BYTES = 16 * 2**20
 # What a dataset takes in memory beside its numbers, and what looking into a group costs, about.
 _DATASET_BYTES, _GROUP_BYTES = 512, 4096
-
 
 
 def require_h5py() -> None:
@@ -114,7 +114,9 @@ class _Reader:
         stored = dataset.id.get_storage_size()
         if dataset.nbytes > stored and dataset.compression is None and not dataset.chunks:
             raise self.error(f"{dataset.name} states {dataset.nbytes} bytes, and {stored} are there: it was cut short")
-        self._spend(dataset.nbytes + _DATASET_BYTES)
+        # Reading takes whole chunks, which may be larger than the dataset.
+        chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize if dataset.chunks else 0
+        self._spend(max(dataset.nbytes, chunk_bytes) + _DATASET_BYTES)
 
     def _spend(self, size_bytes: int) -> None:
         self._left_bytes -= size_bytes
@@ -134,7 +136,7 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[_Reader]:
         # The classes that h5py has for what its library finds broken.
         if isinstance(error, SnapshotError):
             raise
-        raise SnapshotError(f"{name} is not a readable HDF5 file ({error}); "
+        raise SnapshotError(f"{name} is not a readable HDF5 file ({hdf5_reason(error)}); "
                             "it was cut short, or is of another format") from error
 
 

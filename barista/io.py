@@ -20,6 +20,7 @@ from .errors import DataError, UnsupportedError, nearest
 from .proto import caffe_pb2
 from .proto.blobs import array_to_blob, blob_to_array
 from .proto.caffe_pb2 import BlobProto, BlobProtoVector, Datum
+from .proto.wire import parse
 
 Array = npt.NDArray[Any]
 
@@ -63,7 +64,7 @@ def blobprotovector_str_to_arraylist(str: bytes) -> list[Array]:
     DataError : the bytes are no such message
     """
     try:
-        vector = BlobProtoVector.FromString(str)
+        vector = parse(str, BlobProtoVector)
     except DecodeError as error:
         raise DataError(f"{len(str)} bytes that are not a BlobProtoVector message; they were cut short, or something "
                         "else wrote them") from error

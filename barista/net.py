@@ -7,6 +7,7 @@ then walk back from the losses to find which gradients are needed.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +20,8 @@ from .errors import NetError
 from .frontends.prototxt import read_net, to_text
 from .layers import NAMELESS, Layer, check_counts, make_layer, rectified_before
 from .memory_plan import Plan, Use, apply_plan, make_plan, uses
-from .net_graph import Step, filter_net, insert_splits, plan_backward, without_weights
+from .named import NamedBlobs
+from .net_graph import Step, filter_net, insert_splits, names_before_splits, plan_backward, without_weights
 from .net_params import Learnable as Learnable
 from .net_params import Parameters, copy_params, share_params
 from .net_pycaffe import Moment, PycaffeNet
@@ -93,10 +95,11 @@ class Net(PycaffeNet):
         filtered = filter_net(definition)
         say("net.cpp:53", "Initializing net from parameters: \n%s", to_text(without_weights(filtered)).rstrip())
         self.param = insert_splits(filtered)
+        self._before_splits = names_before_splits(self.param)
         self.name: str = self.param.name
         self.layers: list[Layer] = []
-        self.blobs: dict[str, Blob] = {}
-        self._parameters = Parameters()
+        self.blobs: dict[str, Blob] = NamedBlobs(f"net {self.name!r} has no blob")
+        self._parameters = Parameters(self.name)
         self.params = self._parameters.by_layer
         self.learnable = self._parameters.learnable
         self.inputs: list[str] = []
@@ -146,6 +149,7 @@ class Net(PycaffeNet):
         declared = [spec.lr_mult != 0 for spec in param.param]
         say("net.cpp:86", "Creating Layer %s", param.name)
         layer = make_layer(param, self.ops, param.phase, rng.generator())
+        layer.before_splits = self._before_splits
         bottom = [self.blobs[name] for name in param.bottom]
         names = list(param.top)
         # Caffe: a loss may leave its top out.
@@ -174,11 +178,18 @@ class Net(PycaffeNet):
             say("net.cpp:408", "%s <- %s", param.name, name)
         for name in names:
             say("net.cpp:382", "%s -> %s%s", param.name, name, " (in-place)" if name in param.bottom else "")
+        before = [blob.shape for blob in bottom]
         try:
             layer.setup(bottom, top)
             layer.reshape(bottom, top)
         except NAMELESS as error:
             layer.fail(error)
+        except MemoryError as error:
+            raise layer.error(f"needs more memory than there is ({error}); lower batch_size, or its sizes") from error
+        for name, blob, shape in zip(param.bottom, bottom, before, strict=True):
+            if blob.count != math.prod(shape):
+                raise layer.error(f"cannot work in place, since {name!r} would change from shape {shape} to "
+                                  f"{blob.shape}; give the top a name of its own", NetError)
         say("net.cpp:124", "Setting up %s", param.name)
         for blob in top:
             self._memory_bytes += blob.count * blob.dtype.itemsize
@@ -265,6 +276,8 @@ class Net(PycaffeNet):
             layer.reshape(bottom, top)
         except NAMELESS as error:
             layer.fail(error)
+        except MemoryError as error:
+            raise layer.error(f"needs more memory than there is ({error}); lower batch_size, or its sizes") from error
         self._reshaped_for[index] = form
         if before != [blob.shape for blob in top]:
             self._seed_losses(layer, top)
@@ -318,10 +331,11 @@ class Net(PycaffeNet):
                     layer.fail(error)
             self.call_hooks(Moment.AFTER_BACKWARD, index)
 
-    def loss(self) -> float:
-        """The weighted loss of the last forward pass; reading it waits for the device."""
+    def loss(self, start: int = 0, end: int | None = None) -> float:
+        """The weighted loss of the last forward pass, or the part of these layers; reading it waits for the device."""
         total = 0.0
-        for layer, top in zip(self.layers, self._tops, strict=True):
+        layers = slice(start, None if end is None else end + 1)
+        for layer, top in zip(self.layers[layers], self._tops[layers], strict=True):
             for blob, weight in zip(top, layer.loss_weights, strict=True):
                 if weight:
                     total += float(np.vdot(blob.value.read(HOST), blob.grad.read(HOST)))

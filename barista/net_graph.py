@@ -75,7 +75,8 @@ def _sources(layers: Sequence[LayerParameter]) -> tuple[dict[Top, Top], dict[Top
         who = f"{layer.name} ({layer.type})"
         for j, name in enumerate(layer.bottom):
             if name not in made:
-                later = [other for other in layers[i:] if name in other.top]
+                # A layer that works in place makes none.
+                later = [other for other in layers[i:] if name in other.top and name not in other.bottom]
                 if later:
                     why = f"layer {later[0].name!r} makes it only later; a net has no cycles, so move that layer up"
                 else:
@@ -128,6 +129,12 @@ def insert_splits(net: NetParameter) -> NetParameter:
                 split.loss_weight.extend([weight] + [0.0] * (count - 1))
                 taken[i, j] += 1
     return result
+
+
+def names_before_splits(net: NetParameter) -> dict[str, str]:
+    """What the definition calls the blobs that `insert_splits` made of one."""
+    return {top: layer.bottom[0] for layer in net.layer if layer.type == "Split" and len(layer.bottom) == 1
+            and layer.name.startswith(f"{layer.bottom[0]}_") and layer.name.endswith("_split") for top in layer.top}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from .blob import HOST, Blob
 from .errors import NetError, ShapeError, SnapshotError
 from .layers import Layer
+from .named import Named
 from .proto.blobs import blob_shape, blob_to_array, significant
 from .proto.caffe_pb2 import BlobProto, NetParameter, ParamSpec
 
@@ -49,14 +50,18 @@ class _Owner:
 class Parameters:
     """The parameters of the layers of one net, in order.
 
+    Parameters
+    ----------
+    net : its name, for messages
+
     Attributes
     ----------
     by_layer : layer name to its parameter blobs
     learnable : those that a solver may change
     """
 
-    def __init__(self) -> None:
-        self.by_layer: dict[str, list[Blob]] = {}
+    def __init__(self, net: str) -> None:
+        self.by_layer: dict[str, list[Blob]] = Named(f"net {net!r} has no layer with parameters of the name")
         self.learnable: list[Learnable] = []
         self._owners: dict[str, _Owner] = {}
 

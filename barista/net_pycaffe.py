@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from . import hdf5
 from .blob import HOST, Blob
-from .errors import NetError, ShapeError, nearest
+from .errors import NetError, ShapeError
 from .layers import Layer
+from .named import Named
 from .ops.base import OpSet
 from .proto.caffe_pb2 import NetParameter
 
@@ -57,8 +58,8 @@ class PycaffeNet:
         """Run the backward passes of the layers `start` down to `end`."""
         raise NotImplementedError
 
-    def loss(self) -> float:
-        """The weighted loss of the last forward pass."""
+    def loss(self, start: int = 0, end: int | None = None) -> float:
+        """The weighted loss of the last forward pass, or the part of these layers."""
         raise NotImplementedError
 
     def to_proto(self, write_diff: bool = False) -> NetParameter:
@@ -79,7 +80,7 @@ class PycaffeNet:
     @property
     def layer_dict(self) -> dict[str, Layer]:
         """The layers by name, in order."""
-        return {layer.name: layer for layer in self.layers}
+        return Named(f"net {self.name!r} has no layer", ((layer.name, layer) for layer in self.layers))
 
     @property
     def top_names(self) -> dict[str, list[str]]:
@@ -133,16 +134,9 @@ class PycaffeNet:
         known = list(self.blobs)
         return [known.index(name) for name in names]
 
-    def _blob(self, name: str) -> Blob:
-        if name not in self.blobs:
-            raise NetError(f"net {self.name!r} has no blob {name!r}; {nearest(name, self.blobs)}".rstrip("; "))
-        return self.blobs[name]
-
     def _layer_index(self, name: str) -> int:
-        names = self.layer_names
-        if name not in names:
-            raise NetError(f"net {self.name!r} has no layer {name!r}; {nearest(name, names)}".rstrip("; "))
-        return names.index(name)
+        # Caffe: of layers of one name the first.
+        return self.layer_names.index(self.layer_dict[name].name)
 
     # ---- passes -----------------------------------------------------------------------------
 
@@ -164,6 +158,9 @@ class PycaffeNet:
         """
         first = 0 if start is None else self._layer_index(start)
         last = len(self.layers) - 1 if end is None else self._layer_index(end)
+        if last < first:
+            raise NetError(f"forward of net {self.name!r} is to end at {end!r} (layer {last}), which comes before its "
+                           f"start {start!r} (layer {first}); exchange the two")
         if inputs and set(inputs) != set(self.inputs):
             raise NetError(f"forward of net {self.name!r} takes the inputs {self.inputs}, got {sorted(inputs)}")
         for name, array in inputs.items():
@@ -176,7 +173,7 @@ class PycaffeNet:
         self.forward_pass(first, last)
         self.settle()
         names = self.outputs if end is None else self._top_names[last]
-        return {name: self._blob(name).data for name in dict.fromkeys([*names, *(blobs or [])])}
+        return {name: self.blobs[name].data for name in dict.fromkeys([*names, *(blobs or [])])}
 
     def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
                  **gradients: npt.ArrayLike) -> Arrays:
@@ -191,20 +188,24 @@ class PycaffeNet:
         """
         first = len(self.layers) - 1 if start is None else self._layer_index(start)
         last = 0 if end is None else self._layer_index(end)
+        if first < last:
+            raise NetError(f"backward of net {self.name!r} is to start at {start!r} (layer {first}), which comes "
+                           f"before its end {end!r} (layer {last}); it runs from the later layer to the earlier: "
+                           "exchange the two")
         for name, array in gradients.items():
-            blob, given = self._blob(name), np.asarray(array)
+            blob, given = self.blobs[name], np.asarray(array)
             if not _fits(given.shape, blob.shape):
                 raise ShapeError(f"blob {name!r} has shape {blob.shape}, got a gradient of {given.shape}")
             blob.grad.write(HOST)[...] = given
         self.backward_pass(first, last)
         self.settle()
         names = self.inputs if end is None else self._bottom_names[last]
-        return {name: self._blob(name).diff for name in dict.fromkeys([*names, *(diffs or [])])}
+        return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *(diffs or [])])}
 
     def _forward(self, start: int, end: int) -> float:
-        """Run the layers of these numbers; return the loss."""
+        """Run the layers of these numbers; return their loss."""
         self.forward_pass(start, end)
-        return self.loss()
+        return self.loss(start, end)
 
     def _backward(self, start: int, end: int) -> None:
         self.backward_pass(start, end)
@@ -337,6 +338,9 @@ class PycaffeNet:
             raise NetError(f"set_input_arrays feeds a MemoryData layer; net {self.name!r} {what}. Fill other nets by "
                            "net.blobs[name].data[...] or forward(name=array)")
         first.reset(data, labels)  # type: ignore[attr-defined]
+
+    def _set_input_arrays(self, data: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
+        self.set_input_arrays(data, labels)
 
 
 def _fits(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:

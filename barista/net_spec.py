@@ -54,6 +54,7 @@ def param_name_dict() -> dict[str, str]:
 
 
 _OWN_PARAM = param_name_dict()
+_LAYER_FIELDS = frozenset(LayerParameter.DESCRIPTOR.fields_by_name)
 
 
 def assign_proto(proto: Message, name: str, value: Any) -> None:
@@ -102,6 +103,11 @@ def _fill(proto: Message, value: Any) -> None:
     if isinstance(value, Mapping):
         for key, item in value.items():
             assign_proto(proto, key, item)
+    elif not isinstance(value, type(proto)):
+        fields: Mapping[str, FieldDescriptor] = proto.DESCRIPTOR.fields_by_name
+        named = isinstance(value, str) and "type" in fields
+        raise ValueError(f"write dict(type={value!r})" if named else f"write dict(...) with fields of "
+                         f"{proto.DESCRIPTOR.name}: {', '.join(fields)}")
     else:
         proto.CopyFrom(value)
 
@@ -220,7 +226,11 @@ class _Writer:
             try:
                 assign_proto(self._message(layer, key), key, value)
             except NetError as error:
-                raise NetError(f"{name} ({fn.type_name}): {error}") from None
+                # The layer's own fields are asked where a type has no parameters, as a misspelt one.
+                types = {*_OWN_PARAM, *_BORROWED}
+                hint = "" if fn.type_name in types or key in _LAYER_FIELDS else nearest(fn.type_name, types)
+                raise NetError(f"{name} ({fn.type_name}): {error}" + (
+                    f"; nor are there parameters of {fn.type_name!r}: {hint}" if hint else "")) from None
         return layer
 
     def _name(self, thing: Top | Function, fn: Function) -> str:
@@ -329,6 +339,34 @@ class Layers:
         return make
 
 
+class Values:
+    """What the message of a type's parameters defines: the values of its enumerations.
+
+    Parameters
+    ----------
+    message : the class of the message
+
+    Raises
+    ------
+    AttributeError : on an unknown name
+    """
+
+    def __init__(self, message: type[Message]) -> None:
+        self._message = message
+
+    def __getattr__(self, name: str) -> Any:
+        # Copying asks an object that is not set up yet.
+        if name.startswith("__") or name == "_message":
+            raise AttributeError(name)
+        try:
+            return getattr(self._message, name)
+        except AttributeError:
+            kinds: Iterable[Any] = self._message.DESCRIPTOR.enum_types
+            values = [value.name for kind in kinds for value in kind.values]
+            known = nearest(name, values) or (f"choose one of {', '.join(values)}" if values else "it defines none")
+            raise AttributeError(f"{self._message.DESCRIPTOR.name} has no value {name!r}; {known}") from None
+
+
 class Parameters:
     """``caffe.params``: the values of enumerations, such as ``P.Pooling.MAX``."""
 
@@ -339,7 +377,7 @@ class Parameters:
         if message is None:
             hint = nearest(name, _OWN_PARAM)
             raise AttributeError(f"there are no parameters of {name!r}" + (f"; {hint}" if hint else ""))
-        return message
+        return Values(message)
 
 
 layers = Layers()

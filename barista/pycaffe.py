@@ -2,21 +2,41 @@
 
 Caffe trains on several GPUs by a process for each, joined by NVIDIA's NCCL.  Barista trains in one process on one
 device: what asks for one solver is accepted, and what asks for more says what to do instead.
+
+Nets, solvers and layers are found here too, as in pycaffe's modules ``caffe.pycaffe`` and ``caffe._caffe``.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 from typing import Any, NoReturn
 
 from . import compose
-from .errors import UnsupportedError
+from .errors import UnsupportedError, nearest
 
 logger = logging.getLogger(__name__)
 
 _INSTEAD = ("Barista trains with one solver on one device; for larger batches set iter_size in the solver, which adds "
             "up the gradients of several batches, and where to compute by set_device or --device")
+
+# What pycaffe's modules offer and this one takes from its neighbours when it is asked for: name to module.
+_LAZY = {
+    **{name: "barista" for name in (
+        "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Layer", "NesterovSolver", "Net", "RMSPropSolver", "SGDSolver",
+        "Solver", "__version__", "get_solver", "init_log", "io", "layer_type_list", "set_mode_cpu",
+        "set_random_seed")},
+    "Blob": "barista.blob",
+    "BlobVec": "barista.python_layer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        hint = nearest(name, (*_LAZY, *(known for known in globals() if not known.startswith("_"))))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; {hint}".rstrip("; "))
+    return getattr(importlib.import_module(_LAZY[name]), name)
 
 
 def log(text: str) -> None:

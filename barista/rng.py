@@ -49,10 +49,13 @@ def restore(generator: np.random.Generator, state: object) -> None:
     ------
     SnapshotError : something else than such a state, or one of another kind of generator
     """
-    if not isinstance(state, dict) or not _is_state(state, generator.bit_generator.state):
+    try:
+        if not isinstance(state, dict) or not _is_state(state, generator.bit_generator.state):
+            raise ValueError
+        generator.bit_generator.state = state
+    except (ValueError, OverflowError):
         raise SnapshotError(f"{str(state)[:80]!r} is no state of a {type(generator.bit_generator).__name__} generator "
-                            "of random numbers: the file is damaged, or of another version")
-    generator.bit_generator.state = state
+                            "of random numbers: the file is damaged, or of another version") from None
 
 
 def _is_state(state: object, pattern: object) -> bool:

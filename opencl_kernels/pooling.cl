@@ -227,6 +227,7 @@ __kernel void average_backward(__global const real *restrict dy, __global real *
 #if OW == 1
         for (int w = 0; w < W; w++) to[w] = w + PW < KW ? part[BEFORE] : 0;
 #else
+        UNROLL
         for (int p = 0; p < SW; p++)
             for (int j = 0; j < STRIDES; j += LANES) {
                 vector total = 0;

@@ -125,6 +125,20 @@ def test_layers_that_read_images_are_shown_as_what_they_are(tmp_path: Path, caps
     assert re.split(r"  +", row)[:3] == ["d", kind, "7 x 3 x 4 x 5 (and 1 more)"]
 
 
+@pytest.mark.parametrize("command", ["time", "summary"])
+@pytest.mark.parametrize("missing", ["mean_file", "source"])
+def test_missing_data_can_be_done_without(tmp_path: Path, capsys: pytest.CaptureFixture[str], golden: Path,
+                                          command: str, missing: str) -> None:
+    source = golden / "data" / "mnist_lmdb" if missing == "mean_file" else "no_lmdb"
+    mean = "transform_param { mean_file: 'no_mean' }" if missing == "mean_file" else ""
+    data = f"data_param {{ source: '{source}' backend: LMDB batch_size: 2 }}"
+    (tmp_path / "net").write_text(layer("Data", "", "x", f"{data} {mean}", "data"))
+    assert main([command, "--model", str(tmp_path / "net")]) == 1
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert f"'no_{'mean' if missing == 'mean_file' else 'lmdb'}'" in err and "--input-shape C," in err
+    assert main([command, "--model", str(tmp_path / "net"), "--input-shape", "1,8,8"]) == 0
+
+
 def test_time_without_a_database(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["time", "--model", LENET, "--iterations", "1", "--input-shape", "1,28,28", "--batch", "2"]) == 0
     log = capsys.readouterr().err

@@ -167,8 +167,9 @@ def test_curves_of_one_run(golden: Path, tmp_path: Path, monkeypatch: pytest.Mon
         "train": [(0, 2.51002), (5, 2.34364), (10, 2.31928), (15, 2.3362), (20, 1.93094)],
         "test": [(0, 2.67688), (10, 2.23379), (20, 2.32794)]}
     assert lines(accuracy) == {"test": [(0, 0.0), (10, 0.222222), (20, 0.222222)]}
-    # Each rate stands at its own iteration.
-    assert lines(rate) == {"learning rate": [(0, 0.01), (5, 0.00999625), (10, 0.00999251), (15, 0.00998876)]}
+    # Each rate stands at its own iteration, and the last holds to the end.
+    assert lines(rate) == {"learning rate": [(0, 0.01), (5, 0.00999625), (10, 0.00999251), (15, 0.00998876),
+                                             (20, 0.00998876)]}
     assert rate.get_xlabel() == "iterations"
 
 
@@ -186,6 +187,21 @@ def test_curves_of_two_runs_against_seconds(golden: Path, tmp_path: Path, monkey
     assert figure.axes[2].get_xlabel() == "seconds"
     colours = {line.get_label(): line.get_color() for line in figure.axes[0].get_lines()}
     assert colours["a.log train loss"] == colours["a.log test loss (net 0)"] != colours["train.log train loss"]
+
+
+def test_runs_that_lie_on_each_other_can_be_seen(golden: Path, tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    text = (golden / "logs" / "train.log").read_text()
+    paths = [tmp_path / f"{name}.log" for name in "abc"]
+    for path in paths:
+        path.write_text(text)
+    figure = drawn(monkeypatch, *map(str, paths), "--out", str(tmp_path / "a.png"))
+    for axes in figure.axes:
+        widths: dict[str, list[float]] = {}
+        for line in axes.get_lines():  # in the order in which they are drawn
+            widths.setdefault(line.get_label().partition(" ")[2], []).append(line.get_linewidth())
+        assert all(found == sorted(found, reverse=True) and len(set(found)) == 3 for found in widths.values())
 
 
 @pytest.mark.parametrize(("number", "along", "label", "first"), [

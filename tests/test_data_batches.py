@@ -135,7 +135,9 @@ def test_rand_skip_begins_further_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text, message", [
     ("0 .png 0\nnone.png 1\n", r"list.txt:2: image '.*none.png' cannot be read: No such file .*root_folder '.*/' is"),
-    ("0 .png 0\nlist.txt 1\n", r"list.txt:2: image '.*list.txt' cannot be decoded"),
+    ("0 .png 0\n. 1\n", r"list.txt:2: image '.*' cannot be read: Is a directory$"),
+    ("0 .png 0\nlist.txt 1\n",
+     r"list.txt:2: image '.*list.txt' cannot be decoded: it is damaged, or no image of the formats BMP, GIF, .*WEBP$"),
     ("0 .png 0\n0 .png 1.5\n", r"list.txt:2: '0 .png 1.5' is not `name label`"),
     ("\n0 .png\n", r"list.txt:2: '0 .png' is not `name label`")])
 def test_bad_lines_and_files_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -144,6 +146,14 @@ def test_bad_lines_and_files_are_named(tmp_path: Path, text: str, message: str) 
     with pytest.raises(DataError, match=message), \
             ReadAhead(ImageBatches(source, 2, transformer(), root_folder=f"{tmp_path}/")) as reader:
         reader.next_batch()
+
+
+@pytest.mark.parametrize("text", [b"\xef\xbb\xbf0 .png 7\n", b"\xef\xbb\xbf\r\n0 .png 7"])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, text: bytes) -> None:
+    source = image_list(tmp_path, [(1, 1)])
+    (tmp_path / "list.txt").write_bytes(text)
+    with ReadAhead(ImageBatches(source, 1, transformer(), root_folder=f"{tmp_path}/")) as reader:
+        assert reader.next_batch()[1].tolist() == [7]
 
 
 def test_whole_labels_may_be_written_as_floats(tmp_path: Path) -> None:
@@ -270,6 +280,12 @@ def test_thresholds_part_the_windows(tmp_path: Path) -> None:
     assert [path for path, _ in windows.images] == ["r/0.png", "r/1.png", "r/2.png"]
     assert windows.foreground.tolist() == [[0, 3, 0, 0, 1, 1, 7]]
     assert windows.background.tolist() == [[2, 0, 1, 1, 1, 1, 22]]
+
+
+def test_a_byte_order_mark_at_the_start_of_a_window_file(tmp_path: Path) -> None:
+    source = Path(window_file(tmp_path, [["1 1 0 0 3 3", "0 0 0 0 3 3"]]))
+    source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
+    assert read_windows(str(source), "", 0.5, 0.5).foreground.tolist() == [[0, 1, 0, 0, 3, 3, 7]]
 
 
 GOOD = "# 0\n0.png\n3\n20\n30\n2\n1 1 0 0 3 3\n0 0 0 0 3 3\n"

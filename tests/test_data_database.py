@@ -13,6 +13,8 @@ import lmdb
 import pytest
 
 from barista.data.database import create_database, open_database
+from barista.data.mean import compute_image_mean
+from barista.data.records import Handles
 from barista.errors import DataError
 
 GOLDEN = Path(__file__).parent / "golden" / "data"
@@ -186,8 +188,12 @@ def test_backends(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is an LMDB, and the backend given is LEVELDB; write `backend: LMDB` in"):
         open_database(GOLDEN / "mnist_lmdb", "LEVELDB")
     (tmp_path / "CURRENT").write_text("MANIFEST-000002")
-    with pytest.raises(DataError, match="is a LevelDB, and the backend given is LMDB; write `backend: LEVELDB`"):
+    with pytest.raises(DataError, match="is a LevelDB, and the backend given is LMDB; write `backend: LEVELDB` in"):
         open_database(tmp_path)
+    with pytest.raises(DataError, match=r"is an LMDB, and the backend given is LEVELDB; give --backend lmdb$"):
+        open_database(GOLDEN / "mnist_lmdb", "leveldb", "--backend")
+    with pytest.raises(DataError, match=r"is a LevelDB, and the backend given is LMDB; give --backend leveldb$"):
+        compute_image_mean(tmp_path)
     for act in (open_database, create_database):
         with pytest.raises(DataError, match="unknown backend 'LMDBX'; did you mean 'LMDB'"):
             act(tmp_path / "db", "LMDBX")
@@ -244,3 +250,29 @@ def test_a_large_file_cut_to_half_is_refused(tmp_path: Path) -> None:
     os.truncate(path, size // 2)
     with pytest.raises(DataError, match=rf"has {size // 2} bytes, but its meta page counts {size} "):
         open_database(path.parent)
+
+
+class Handle:
+    """Something that is open until it is closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_the_collector_may_close_a_database_while_another_is_opened(tmp_path: Path) -> None:
+    """It does so in the thread that opens, which must not wait for itself."""
+    handles, first, second = Handles(), Handle(), Handle()
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    key, _ = handles.acquire(str(tmp_path / "first"), lambda: first)
+
+    def open_second() -> Handle:
+        handles.release(key)
+        return second
+
+    thread = threading.Thread(target=handles.acquire, args=(str(tmp_path / "second"), open_second), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive() and first.closed and not second.closed

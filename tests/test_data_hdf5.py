@@ -146,7 +146,8 @@ def bad(folder: Path, kind: str) -> str:
 
 
 @pytest.mark.parametrize("kind, message", [
-    ("missing", "cannot be read: .*No such file"), ("text", "cannot be read: "), ("cut", "cannot be read: "),
+    ("missing", r"cannot be read: No such file or directory \(working folder"),
+    ("text", "cannot be read: it is no HDF5 file$"), ("cut", "cannot be read: truncated file: eof = [^()]*$"),
     ("none", r"has no dataset 'data', which the layer's top asks for; it has \['label'\]"),
     ("group", r"'data' is no dataset; it holds \['x'\]"), ("soft", "'data' is a link to another place, which is not"),
     ("external", "'data' is a link to another place"), ("storage", "'data' keeps its values in other files"),
@@ -159,6 +160,23 @@ def test_bad_files_are_named(tmp_path: Path, kind: str, message: str) -> None:
             ReadAhead(batches(bad(tmp_path, kind), 2)) as reader:
         for _ in range(3):
             reader.next_batch()
+
+
+def test_every_file_is_looked_for_at_once(tmp_path: Path) -> None:
+    source = hdf5_list(tmp_path, [1, 1, 1, 1])
+    (tmp_path / "2.h5").rename(tmp_path / "two.h5")
+    with pytest.raises(DataError, match=r"list\.txt:3: HDF5 file '.*2\.h5' cannot be read: No such file"):
+        batches(source, 1)
+    (tmp_path / "2.h5").mkdir()
+    with pytest.raises(DataError, match=r"list\.txt:3: HDF5 file '.*2\.h5' cannot be read: it is no file"):
+        batches(source, 1)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    source = Path(hdf5_list(tmp_path, [1]))
+    source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
+    with ReadAhead(batches(str(source), 1)) as reader:
+        assert reader.next_batch()[1].tolist() == [0]
 
 
 def test_what_is_claimed_and_not_there_is_not_taken_into_memory(tmp_path: Path) -> None:

@@ -119,8 +119,10 @@ def test_images_that_do_not_fit(mean_file: str) -> None:
         transformer(crop_size=7).output_shape(3, 6, 8)
     with pytest.raises(DataError, match=r"has shape \(3, 6, 8\), but the image has \(3, 6, 9\)"):
         transformer(mean_file=mean_file).output_shape(3, 6, 9)
-    with pytest.raises(DataError, match="2 mean_value for 3 channels; give 1 or 3"):
+    with pytest.raises(DataError, match=r"2 mean_value for 3 channels; give 1 or 3$"):
         transformer(mean_value=[1, 2]).output_shape(3, 6, 8)
+    with pytest.raises(DataError, match=r"2 mean_value for 1 channels; give 1$"):
+        transformer(mean_value=[1, 2]).output_shape(1, 6, 8)
     with pytest.raises(DataError, match=r"image 1 of shape \(3, 5, 8\) becomes \(3, 5, 8\), but the batch"):
         transformer().transform_batch([IMAGES[0], IMAGES[0][:, 1:]], np.empty((2, 3, 6, 8), np.float32))
     with pytest.raises(DataError, match="2 images for a batch of 3"):

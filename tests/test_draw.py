@@ -103,6 +103,21 @@ def test_rates() -> None:
     assert draw.get_layer_label(layer, display_lrm=True).endswith("lr_mult 0, 2.5")
 
 
+def test_what_pycaffe_tells_of_a_layer() -> None:
+    assert draw.get_pooling_types_dict() == {0: "MAX", 1: "AVE", 2: "STOCHASTIC"}
+    data, conv, ip, relu = (parse_net(f"layer {{ name: 'x' {text} }}").layer[0] for text in (
+        "type: 'Data' data_param { batch_size: 7 }", "type: 'Deconvolution' convolution_param { num_output: 3 }",
+        "type: 'InnerProduct' inner_product_param { num_output: 4 } param { lr_mult: 0.5 }", "type: 'ReLU'"))
+    assert [draw.get_edge_label(layer) for layer in (data, conv, ip, relu)] == ["Batch 7", "3", "4", '""']
+    assert (draw.get_layer_lr_mult(conv), draw.get_layer_lr_mult(ip)) == ((1, 1), (0.5, 1))
+    ip.param.add(lr_mult=0)
+    assert draw.get_layer_lr_mult(ip) == (0.5, 0)
+    ip.param.add()
+    for layer, message in ((relu, "layer 'x' is of type ReLU"), (ip, "has 3 param entries; give at most two")):
+        with pytest.raises(DataError, match=message):
+            draw.get_layer_lr_mult(layer)
+
+
 def test_types_of_one_kind_share_a_colour() -> None:
     colour = draw.choose_color_by_layertype
     assert colour("Convolution") == colour("Deconvolution") != colour("Pooling")

@@ -230,6 +230,16 @@ def test_output_holds_the_rows_of_every_pass(folder: Path, ops: OpSet, caplog: p
         assert file["label"][()].tolist() == [[[[turn]]] for turn in (0, 0, -1, 1, 0, -1)]
 
 
+def test_output_replaces_hdf5_files_alone(folder: Path, ops: OpSet) -> None:
+    """Loading a definition must not cost any other file that it names."""
+    for _ in range(2):
+        net_of(OUTPUT, ops, barista.TEST).close()
+    Path("out.h5").write_text("words")
+    with pytest.raises(DataError, match=r"out \(HDF5Output\): HDF5 file 'out.h5' is not made in the place of a file"):
+        net_of(OUTPUT, ops, barista.TEST)
+    assert Path("out.h5").read_text() == "words"
+
+
 def test_output_takes_part_in_a_backward_pass_with_zeros(folder: Path, cpu64: OpSet) -> None:
     net = net_of("force_backward: true " + OUTPUT, cpu64)
     net.forward(x=np.ones((3, 2)), l=np.ones(3))

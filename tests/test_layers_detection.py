@@ -137,6 +137,11 @@ def test_wrong_priors(name: str, cpu: CpuOps) -> None:
     assert message in str(caught.value)
 
 
+def test_very_many_priors(cpu: CpuOps) -> None:
+    with pytest.raises(NetError, match=r"would make 1200000000 boxes for the feature map \(1, 1, 30000, 40000\); "):
+        prior_net("min_size: 30", cpu, map_=(1, 1, 30000, 40000))
+
+
 def test_priors_of_nothing(cpu: CpuOps) -> None:
     with pytest.raises(NetError, match=r"the feature map \(1, 2, 0, 3\) has no cells"):
         prior_net("min_size: 30", cpu, map_=(1, 2, 0, 3))

@@ -362,7 +362,7 @@ def test_a_command_says_whose_error_it_is(folder: Path, capsys: pytest.CaptureFi
 
 def test_the_documented_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: CpuOps) -> None:
     page = (Path(__file__).parent.parent / "docs" / "pycaffe.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code,) = re.findall(r"```python\n([^`]*caffe\.Layer.*?)```", page, re.DOTALL)
     (text,) = re.findall(r"```\n(layer .*?)```", page, re.DOTALL)
     (tmp_path / "my_layers.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))

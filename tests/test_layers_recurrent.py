@@ -300,6 +300,8 @@ WRONG = {
     "tops": (recurrent("RNN", top="y hT"), X, "got 2 bottom(s) and 2 top(s)"),
     "axes": (recurrent("RNN"), {"x": (2, 3), "cont": (2, 3)},
              "x must be (T, N, ...): T steps of N streams of at least one more axis; it has shape (2, 3)"),
+    "many_steps": (recurrent("RNN"), {"x": (10_001, 1, 2), "cont": (10_001, 1)},
+                   "x (10001, 1, 2) has 10001 steps; the limit is 10000. Cut sequences into parts"),
     "no_steps": (recurrent("RNN"), {"x": (0, 3, 4), "cont": (0, 3)}, "it has shape (0, 3, 4)"),
     "cont": (recurrent("LSTM"), {"x": (2, 3, 4), "cont": (3, 2)},
              "cont must have shape (2, 3), one number for each step and stream of x (2, 3, 4); it has (3, 2)"),

@@ -90,6 +90,7 @@ def test_interp_takes_other_sizes_later_and_fewer_axes() -> None:
     ("height: 4", r"does not say how large its top is"), ("pad_beg: 1 zoom_factor: 2", r"pad_beg=1 and pad_end=0 must"),
     ("zoom_factor: 0", r"shrink_factor=1 and zoom_factor=0 must be 1 or more"),
     ("height: 0 width: 3", r"height=0; give 1 or more"),
+    ("height: 2 width: 2000000000", r"asks for a width of 2000000000; the limit is 100000"),
     ("zoom_factor: 2 pad_beg: -3 pad_end: -3", r"pad_beg=-3 and pad_end=-3 leave nothing of height 5"),
 ])
 def test_interp_refuses(param: str, message: str) -> None:

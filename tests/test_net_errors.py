@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 
@@ -40,7 +41,9 @@ CASES: dict[str, tuple[str, type[BaristaError], list[str]]] = {
     "no_blobs_yet": (ip("x", "y"), NetError, ["unknown bottom blob 'x'", "known blobs: none"]),
     "cycle": (inputs(x=(2, 3)) + ip("b", "a", name="first") + ip("a", "b", name="second"), NetError,
               ["first (InnerProduct)", "'b'", "layer 'second' makes it only later", "no cycles"]),
-    "own_top": (ip("y", "y"), NetError, ["unknown bottom blob 'y'", "cycles"]),
+    "own_top": (inputs(data=(2, 3)) + ip("y", "y"), NetError, ["unknown bottom blob 'y'", "; known blobs: data"]),
+    "own_top_misspelt": (inputs(data=(2, 3)) + layer("ReLU", "dat", "dat") + layer("TanH", "dat", "dat"), NetError,
+                         ["layer (ReLU): unknown bottom blob 'dat' (bottom index 0); did you mean 'data'?"]),
     "duplicate_top": (inputs(x=(2, 3)) + ip("x", "y", name="one") + ip("x", "y", name="two"), NetError,
                       ["two (InnerProduct)", "top blob 'y' is already made by layer 'one'", "another name"]),
     "duplicate_top_of_one_layer": (inputs(x=(2, 4)) + layer("Slice", "x", "a a"), NetError, ["'a'", "already made"]),
@@ -133,6 +136,10 @@ CASES: dict[str, tuple[str, type[BaristaError], list[str]]] = {
     "reshape_in_place": (inputs(x=(2, 3)) + layer("Reshape", "x", "x", "reshape_param { shape { dim: 6 } }"), NetError,
                          ["cannot work in place"]),
     "flatten_in_place": (IMAGE + layer("Flatten", "x", "x"), NetError, ["cannot work in place"]),
+    "another_size_in_place": (inputs(x=(2, 4)) + ip("x", "x"), NetError,
+                              ["cannot work in place", "'x' would change from shape (2, 4) to (2, 3)"]),
+    "picking_in_place": (inputs(x=(2, 3), i=(2,)) + layer("BatchReindex", "x i", "x"), NetError,
+                         ["cannot work in place"]),
     "negative_size": (inputs(x=(2, -3)), ShapeError, ["in_x", "(2, -3)", "negative"]),
     "too_many_axes": (inputs(x=(1,) * 33), ShapeError, ["in_x", "33 axes", "at most 32"]),
     "overflow": (inputs(x=(2**31, 2**31, 2**31)), ShapeError, ["in_x", f"{2**93} elements", "limit is 2**31 - 1"]),
@@ -313,12 +320,39 @@ def test_names_that_the_net_lacks(cpu: CpuOps) -> None:
             (lambda: net.forward(dat=np.zeros((2, 3))), r"takes the inputs \['data'\], got \['dat'\]"),
             (lambda: net.forward(blobs=["scor"]), r"no blob 'scor'; did you mean 'score'\?"),
             (lambda: net.forward(start="fcc"), r"no layer 'fcc'; did you mean 'fc'\?"),
-            (lambda: net.forward(end="zzzz"), r"net 'little' has no layer 'zzzz'$"),
+            (lambda: net.forward(end="zzzz"), r"net 'little' has no layer 'zzzz'; it has in_data, fc$"),
             (lambda: net.backward(scores=np.zeros((2, 3))), r"no blob 'scores'; did you mean 'score'\?"),
             (lambda: net.backward(start="fb"), r"no layer 'fb'"),
-            (lambda: net.backward(diffs=["nothing"]), r"no blob 'nothing'")):
+            (lambda: net.backward(diffs=["nothing"]), r"no blob 'nothing'; it has data, score$"),
+            (lambda: net.forward(start="fc", end="in_data"), r"end at 'in_data' \(layer 0\).* before its start 'fc'"),
+            (lambda: net.backward(start="in_data", end="fc"), r"start at 'in_data' \(layer 0\).* its end 'fc'")):
         with pytest.raises(NetError, match=message):
             call()
+
+
+def test_dictionaries_of_a_net_hint_at_names(cpu: CpuOps) -> None:
+    net = make(inputs(data=(2, 3)) + ip("data", "score", name="fc"), cpu)
+    for call, message in (
+            (lambda: net.blobs["dta"], r"^net 'little' has no blob 'dta'; did you mean 'data'\?$"),
+            (lambda: net.params["f"], r"no layer with parameters of the name 'f'; did you mean 'fc'\?$"),
+            (lambda: net.layer_dict["nope"], r"no layer 'nope'; it has in_data, fc$")):
+        for kind in (KeyError, NetError):
+            with pytest.raises(kind, match=message):
+                call()
+    many = make(inputs(x=(1, 2)) + "".join(layer("ReLU", "x", f"y{i}", name=f"r{i}") for i in range(12)), cpu)
+    with pytest.raises(KeyError, match=r"it has in_x, x_in_x_0_split, r0, .*, r7, \.\.\. \(14 in all\)$"):
+        _ = many.layer_dict["nope"]
+    assert "nope" not in net.blobs and net.blobs.get("nope") is None and copy.copy(net.blobs) == net.blobs
+
+
+def test_an_array_is_no_blob(cpu: CpuOps) -> None:
+    net = make(inputs(data=(2, 3)), cpu)
+    with pytest.raises(NetError, match=r"write blobs\['data'\]\.data\[\.\.\.\] = array"):
+        net.blobs["data"] = np.zeros((2, 3))  # type: ignore[assignment]
+    net.blobs["data"].reshape((4, 3))
+    assert net.blobs["data"].shape == (4, 3)
+    net.blobs["data"].reshape(np.int64(7))
+    assert net.blobs["data"].shape == (7,)
 
 
 def test_arrays_of_another_shape(cpu: CpuOps) -> None:
@@ -364,6 +398,15 @@ def test_shapes_of_the_same_count_are_not_taken_silently(cpu: CpuOps) -> None:
         net.copy_trained_layers(proto, "file")
     with pytest.raises(ShapeError, match=r"fc \(InnerProduct\): parameter 0 needs shape \(3, 6\).*\(6, 3\)"):
         Net(proto, barista.TRAIN, ops=cpu)
+
+
+def test_blobs_are_named_as_the_definition_names_them(cpu: CpuOps) -> None:
+    """Not by the tops of the Split layers that a net adds."""
+    shared = inputs(x=(2, 6), t=(3,)) + layer("ReLU", "x", "x", name="drop")
+    with pytest.raises(ShapeError, match=r"sum \(Eltwise\): .*bottom 1 \(x\) has \(2, 6\)$"):
+        make(shared + ip("x", "y") + layer("Eltwise", "y x", "s", name="sum"), cpu)
+    with pytest.raises(ShapeError, match=r"loss \(SoftmaxWithLoss\): the target t has shape \(3,\)"):
+        make(shared + layer("Silence", "t", "") + layer("SoftmaxWithLoss", "x t", "loss", name="loss"), cpu)
 
 
 def test_errors_are_also_the_built_in_that_fits(cpu: CpuOps) -> None:

@@ -144,8 +144,12 @@ def test_wrong_fields() -> None:
             (L.Pooling(data, pool="MAXIMUM"),
              "the field 'pool' cannot hold 'MAXIMUM': choose one of MAX, AVE, STOCHASTIC"),
             (L.InnerProduct(data, num_output="ten"), "InnerProductParameter: the field 'num_output' cannot hold 'ten'"),
-            (L.InnerProduct(data, weight_filler="xavier"), "the field 'weight_filler' cannot hold 'xavier'"),
-            (L.OfMyOwn(data, size=3), "LayerParameter has no field 'size'")):
+            (L.InnerProduct(data, weight_filler="xavier"),
+             r"the field 'weight_filler' cannot hold 'xavier': write dict\(type='xavier'\)$"),
+            (L.Input(shape=3), r"the field 'shape' cannot hold 3: write dict\(\.\.\.\) with fields of BlobShape: dim$"),
+            (L.Convolutoin(data, num_output=3), "'num_output'; nor are there parameters of 'Convolutoin': did you mean "
+                                                r"'Convolution' or 'Deconvolution'\?$"),
+            (L.OfMyOwn(data, size=3), "LayerParameter has no field 'size'$")):
         with pytest.raises(NetError, match=message):
             top.to_proto()
 
@@ -168,5 +172,10 @@ def test_wrong_inputs_and_names() -> None:
             _ = n.dta
     with pytest.raises(KeyError):
         del n["dta"]
-    with pytest.raises(AttributeError, match=r"no parameters of 'Poolin'; did you mean 'Pooling'\?"):
-        _ = P.Poolin.MAX
+    for call, message in ((lambda: P.Poolin.MAX, r"no parameters of 'Poolin'; did you mean 'Pooling'\?"),
+                          (lambda: P.Pooling.MAXX, r"^PoolingParameter has no value 'MAXX'; did you mean 'MAX'\?$"),
+                          (lambda: P.Pooling.X, "no value 'X'; choose one of MAX, AVE, STOCHASTIC"),
+                          (lambda: P.BatchNorm.MAX, "BatchNormParameter has no value 'MAX'; it defines none")):
+        with pytest.raises(AttributeError, match=message):
+            call()
+    assert P.Pooling.PoolMethod.Name(P.Pooling.AVE) == "AVE"

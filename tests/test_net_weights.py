@@ -10,6 +10,7 @@ from little_nets import inputs, layer
 from small_nets import CLASSIFIER, CONVNET, backward, fill, ip, quiet
 
 import barista
+from barista.errors import SnapshotError
 from barista.frontends.prototxt import parse_net, read_net
 from barista.net import Net
 from barista.ops.cpu import CpuOps
@@ -122,6 +123,15 @@ def test_definition_from_a_file(tmp_path: Path, cpu: CpuOps) -> None:
     net = Net(path, barista.TRAIN, ops=cpu)
     assert net.name == "from_file"
     assert net.param.layer[0].name == read_net(str(path)).layer[0].name
+
+
+def test_model_and_weights_exchanged(tmp_path: Path, cpu: CpuOps) -> None:
+    file, weights = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    file.write_text(inputs(x=(1, 2)) + layer("InnerProduct", more="inner_product_param { num_output: 2 }"))
+    Net(file, barista.TEST, ops=cpu).save(weights)
+    for model in (weights, file):
+        with pytest.raises(SnapshotError, match=r"net\.prototxt: this is text, .*; were model and weights exchanged\?"):
+            Net(str(model), str(file), barista.TEST, ops=cpu)
 
 
 def test_default_op_set_is_that_of_the_mode() -> None:

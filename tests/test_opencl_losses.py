@@ -7,11 +7,17 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
+from little_nets import inputs, layer
 from opencl_device import empty, host, numbers, open_opencl, tensor
+from small_nets import ip
 
+from barista.errors import SolverError
+from barista.frontends.prototxt import parse_net
 from barista.ops.base import AxisGeometry, Loss, LossRule, OpSet
 from barista.ops.cpu import CpuOps
 from barista.ops.opencl import OpenCLOps
+from barista.proto.caffe_pb2 import SolverParameter
+from barista.solvers import Solver
 
 pytestmark = pytest.mark.opencl
 
@@ -131,6 +137,32 @@ def test_a_label_that_is_no_class_gives_nan(ops: OpenCLOps, label: int) -> None:
     result = empty()
     ops.accuracy(geometry, 1, None).forward(tensor(np.ones((2, 3))), labels, result, None)
     assert math.isnan(float(host(result)))
+
+
+@pytest.mark.parametrize("plan_memory", [False, True])
+@pytest.mark.parametrize("tested", [False, True])
+def test_training_says_that_a_label_is_no_class(ops: OpenCLOps, plan_memory: bool, tested: bool) -> None:
+    """Not that the learning rate is too high."""
+    score = layer("Accuracy", "h t", "a", name="score") if tested else ""
+    text = (inputs(x=(4, 5), t=(4,)) + ip("x", "h") + score
+            + layer("SoftmaxWithLoss", "h t", "loss", "loss_param { ignore_label: 4 }", name="loss"))
+    fields = {"test_iter": [1], "test_interval": 5} if tested else {}
+    param = SolverParameter(net_param=parse_net(text), base_lr=0.1, lr_policy="fixed", display=1, max_iter=2,
+                            snapshot_after_train=False, **fields)
+    with Solver(param, ops=ops, plan_memory=plan_memory) as solver:
+        for net in (solver.net, *solver.test_nets):
+            net.blobs["t"].data[...] = [0, 3, 4, -1]
+        where = "the loss of test net #0" if tested else "the loss"
+        who = r"score \(Accuracy\), and 3" if tested else r"loss \(SoftmaxWithLoss\), and 2"
+        message = (rf"^training stopped: at iteration 0 {where} is nan, since label 3 of blob 't' is none of the 3 "
+                   rf"classes 0 to 2 of {who} of the 4 labels of the batch are none; check")
+        with pytest.raises(SolverError, match=message):
+            solver.solve()
+        for net in (solver.net, *solver.test_nets):
+            net.blobs["t"].data[...] = 1
+            net.blobs["x"].data[...] = np.nan
+        with pytest.raises(SolverError, match=r"^training diverged: at iteration 0 .*of blob 'x'.* Lower base_lr"):
+            solver.solve()
 
 
 def test_losses_of_nothing(ops: OpenCLOps) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -13,6 +15,8 @@ from barista.layers.pooling import pooled_size
 from barista.ops.base import PoolingGeometry
 from barista.ops.cpu import CpuOps
 from barista.ops.opencl import OpenCLOps
+from barista.ops.opencl.device import kernel_source
+from barista.ops.opencl.pooling import macros
 
 pytestmark = pytest.mark.opencl
 
@@ -106,3 +110,16 @@ def test_nan_and_infinities(ops: OpenCLOps, place: int) -> None:
 @pytest.mark.parametrize("kind", ["max", "average"])
 def test_pooling_of_nothing(ops: OpenCLOps, kind: str) -> None:
     check(ops, PoolingGeometry(0, 3, (4, 4), (2, 2), (2, 2), (0, 0), (2, 2)), kind)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(3, 2, 0), (5, 3, 1), (7, 7, 0), (2, 1, 0)])
+def test_the_compiler_has_nothing_to_say(ops: OpenCLOps, caplog: pytest.LogCaptureFixture, kernel: int, stride: int,
+                                         pad: int) -> None:
+    """Of a warning PoCL tells the user, too, who can do nothing."""
+    output = pooled_size(16, kernel, stride, pad, True, bool(pad))
+    geometry = PoolingGeometry(1, 1, (16, 16), (kernel, kernel), (stride, stride), (pad, pad), (output, output))
+    new = f"// {uuid.uuid4()}\n"  # that no cache has
+    with caplog.at_level("DEBUG", "barista.runtime.programs"):
+        ops.context.programs.build("pooling.cl", new + kernel_source("pooling.cl"), macros(geometry, ops.dtype))
+    assert "built pooling.cl" in caplog.text
+    assert "the compiler says" not in caplog.text

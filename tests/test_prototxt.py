@@ -337,7 +337,7 @@ def test_caffemodel_as_solver_and_text_as_caffemodel(tmp_path: Path) -> None:
         == f"{CAFFEMODEL}: this is a net (NetParameter), where a solver (SolverParameter) is expected"
     path = tmp_path / "net.prototxt"
     path.write_text(NET)
-    assert "this is text, where a binary file is expected; use read_net" in failure(read_binary_net, path)
+    assert "not weights; were model and weights exchanged?" in failure(read_binary_net, path)
     assert "this is an HDF5 file" in failure(read_binary_net, HDF5_MODEL)
 
 

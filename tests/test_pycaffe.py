@@ -14,7 +14,7 @@ import pytest
 from little_nets import inputs, layer, make
 
 import barista as caffe
-from barista import compose
+from barista import compose, pycaffe
 from barista.errors import NetError, ShapeError, UnsupportedError
 from barista.net import Net
 from barista.ops.base import OpSet
@@ -28,14 +28,19 @@ LOSS = inputs(x=(4, 5), t=(4,)) + layer("InnerProduct", "x", "h", IP, "ip") + la
 
 MODULE = """
     AdaDeltaSolver AdaGradSolver AdamSolver Classifier Detector Layer NCCL NesterovSolver Net NetSpec
-    RMSPropSolver SGDSolver TEST TRAIN Timer __version__ coord_map draw get_solver has_nccl init_log io layer_type_list
-    layers log params proto set_device set_mode_cpu set_mode_gpu set_multiprocess set_random_seed set_solver_count
-    set_solver_rank solver_count solver_rank to_proto"""
+    RMSPropSolver SGDSolver TEST TRAIN Timer __version__ as_caffe coord_map draw get_solver has_nccl init_log io
+    layer_type_list layers log params proto set_device set_mode_cpu set_mode_gpu set_multiprocess set_random_seed
+    set_solver_count set_solver_rank solver_count solver_rank to_proto"""
 NET = """
     _backward _batch _blob_loss_weights _blob_names _blobs _bottom_ids _forward _inputs _layer_names _outputs
-    _top_ids after_backward after_forward backward before_backward before_forward blob_loss_weights blobs bottom_names
-    clear_param_diffs copy_from forward forward_all forward_backward_all inputs layer_dict layers load_hdf5 outputs
-    params reshape save save_hdf5 set_input_arrays share_with top_names"""
+    _set_input_arrays _top_ids after_backward after_forward backward before_backward before_forward blob_loss_weights
+    blobs bottom_names clear_param_diffs copy_from forward forward_all forward_backward_all inputs layer_dict layers
+    load_hdf5 outputs params reshape save save_hdf5 set_input_arrays share_with top_names"""
+# Of caffe.pycaffe and caffe._caffe; both are barista.pycaffe.
+INNER = """
+    AdaDeltaSolver AdaGradSolver AdamSolver Layer NCCL NesterovSolver Net RMSPropSolver SGDSolver Solver Timer
+    __version__ get_solver has_nccl init_log io layer_type_list log set_device set_mode_cpu set_mode_gpu
+    set_multiprocess set_random_seed set_solver_count set_solver_rank solver_count solver_rank"""
 SOLVER = """add_callback apply_update iter lr net param restore share_weights snapshot solve step test_nets"""
 
 
@@ -46,6 +51,18 @@ SOLVER = """add_callback apply_update iter lr net param restore share_weights sn
 def test_name_of_the_module(name: str) -> None:
     assert getattr(caffe, name) is not None
     assert name in dir(caffe)
+
+
+@pytest.mark.parametrize("name", INNER.split())
+def test_name_of_the_inner_modules(name: str) -> None:
+    assert getattr(pycaffe, name) is getattr(caffe, name)
+
+
+def test_classes_that_only_the_inner_modules_have(scores: Net) -> None:
+    assert isinstance(scores.blobs["x"], pycaffe.Blob)
+    assert pycaffe.BlobVec.add_blob
+    with pytest.raises(AttributeError, match=r"'barista.pycaffe' has no attribute 'Sover'; did you mean 'Solver' or "):
+        _ = pycaffe.Sover
 
 
 def test_modules_need_no_import_of_their_own() -> None:
@@ -283,7 +300,8 @@ def test_set_input_arrays(labels: np.ndarray, cpu: CpuOps) -> None:
     sizes = "batch_size: 2 channels: 1 height: 2 width: 3"
     net = make(layer("MemoryData", "", "x t", f"memory_data_param {{ {sizes} }}", "data") + layer("ReLU"), cpu)
     data = np.random.default_rng(0).normal(size=(4, 1, 2, 3)).astype(np.float32)
-    net.set_input_arrays(data, labels.astype(np.float32))
+    for feed in (net._set_input_arrays, net.set_input_arrays):
+        feed(data, labels.astype(np.float32))
     for start in (0, 2, 0):
         np.testing.assert_array_equal(net.forward()["y"], np.maximum(data[start:start + 2], 0))
         np.testing.assert_array_equal(net.blobs["t"].data.reshape(-1), [start, start + 1])

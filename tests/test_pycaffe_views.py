@@ -100,6 +100,19 @@ def test_cleared_gradients_show_in_a_kept_view(net: Net) -> None:
     np.testing.assert_allclose(net.params["ip"][0].diff, 2 * gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_what_is_written_into_a_kept_view_after_a_clear_is_added_to(net: Net, ops: OpSet) -> None:
+    if ops.space.name != "host" and not ops.space.shares_host:
+        pytest.skip("views of a device with memory of its own are asked for again")
+    net.forward()
+    net.backward()
+    dw = net.params["ip"][0].diff
+    gradient = dw.copy()
+    net.clear_param_diffs()
+    dw[...] = 5
+    net.backward()
+    np.testing.assert_allclose(dw, gradient + 5, rtol=1e-4, atol=1e-5)
+
+
 def test_kept_views_in_a_solver(tmp_path: Path, ops: OpSet) -> None:
     (tmp_path / "net.prototxt").write_text(LOSS)
     (tmp_path / "solver.prototxt").write_text(f"net: '{tmp_path}/net.prototxt' base_lr: 0.01 momentum: 0.9 "

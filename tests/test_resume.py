@@ -26,6 +26,7 @@ from barista.layers.base import Layer
 from barista.ops.cpu import CpuOps
 from barista.proto.caffe_pb2 import LayerParameter, SolverParameter
 from barista.solvers import Action, Solver
+from barista.solvers.catalogue import newest_complete
 from barista.solvers.resume import read_resume
 
 NET = """
@@ -180,6 +181,16 @@ def test_a_snapshot_in_the_middle_of_a_test(trained: dict[str, bytes]) -> None:
     assert files(Path())["little_iter_12.solverstate.resume.json"] == trained["little_iter_12.solverstate.resume.json"]
 
 
+def test_a_snapshot_between_a_test_and_its_iteration(trained: dict[str, bytes]) -> None:
+    """A callback makes it; the test is made again after a resume."""
+    with make(snapshot=0) as solver:
+        solver.add_callback(lambda: solver.snapshot() if solver.iter == 3 else None, lambda: None)
+        solver.step(5)
+    with make() as solver:
+        solver.solve("little_iter_3.solverstate")
+    assert files(Path())["little_iter_12.solverstate.resume.json"] == trained["little_iter_12.solverstate.resume.json"]
+
+
 def test_without_its_resume_file_the_data_start_anew(trained: dict[str, bytes],
                                                      caplog: pytest.LogCaptureFixture) -> None:
     Path("little_iter_6.solverstate.resume.json").unlink()
@@ -238,6 +249,17 @@ def test_a_damaged_snapshot_offers_the_one_before(trained: dict[str, bytes], kin
         assert solver.iter == 8
 
 
+@pytest.mark.parametrize("path", ["little_iter_1.solverstate", "missing.solverstate", "other_iter_5.solverstate"])
+def test_a_missing_snapshot_offers_the_newest(trained: dict[str, bytes], path: str) -> None:
+    spoil("little_iter_12.caffemodel")
+    message = (rf"{path}.*: No such file.*\. The newest complete snapshot of little: go on with --snapshot "
+               r"little_iter_10\.solverstate$")
+    with make() as solver, pytest.raises(SnapshotError, match=message):
+        solver.restore(path)
+    with make(snapshot_prefix="other") as solver, pytest.raises(SnapshotError, match=r"No such file or directory$"):
+        solver.restore("missing.solverstate")
+
+
 @pytest.mark.parametrize("left", [["caffemodel"], ["caffemodel", "solverstate"]])
 def test_a_snapshot_half_written_does_not_count(trained: dict[str, bytes], left: list[str]) -> None:
     for name in trained:
@@ -248,6 +270,7 @@ def test_a_snapshot_half_written_does_not_count(trained: dict[str, bytes], left:
     with make() as solver:
         solver.restore("auto")
         assert solver.iter == 10
+        assert newest_complete(".//little") == "./little_iter_10.solverstate"
         solver.solve()
     assert files(Path()) == trained  # and the pieces are gone
 
@@ -321,7 +344,8 @@ def test_wrong_contents(trained: dict[str, bytes], change: dict[str, Any], messa
         read_resume("wrong")
 
 
-@pytest.mark.parametrize("state", [None, {}, {"bit_generator": "MT19937"}, 5, {"bit_generator": "PCG64", "state": 1}])
+@pytest.mark.parametrize("state", [None, {}, {"bit_generator": "MT19937"}, 5, {"bit_generator": "PCG64", "state": 1},
+                                   rng.state_of(rng.generator()) | {"uinteger": 2**100}])
 def test_wrong_random_states(trained: dict[str, bytes], state: object) -> None:
     path = Path("little_iter_6.solverstate.resume.json")
     document = json.loads(trained[path.name])

@@ -86,6 +86,13 @@ def test_definitions_that_cannot_be_carried_out(folder: Path, text: str, message
         make(text)
 
 
+def test_an_interval_without_tests_is_noted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make('net: "net.prototxt" test_interval: 5')
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "test_interval 5 has no effect: the solver gives no test_iter, the batches of a test; give one a test net, or "
+        "take test_interval out"]
+
+
 def test_states_of_test_nets(folder: Path) -> None:
     solver = make('net: "net.prototxt" test_iter: 1 test_iter: 1 test_interval: 5 '
                   'test_state { stage: "extra" } test_state {}')

@@ -51,11 +51,17 @@ def test_a_blob_that_states_another_size(blob: BlobProto, message: str) -> None:
     assert peak_bytes(lambda: blob_to_array(blob), DataError, message) < 4 * MIB
 
 
-@pytest.mark.parametrize("raw", [b"\xa2\x06\x00", b"\xa2\x06\x02\x3a\x00"])
-def test_small_files_with_very_many_messages(tmp_path: Path, raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("before", "raw", "after"), [
+    (b"", b"\xa2\x06\x00", b""),
+    (b"", b"\xa2\x06\x02\x3a\x00", b""),
+    (b"\xc3\x3e\xa2\x06\x01\x07\xc4\x3e", b"\xa2\x06\x00", b""),  # a group that holds what looks like a broken layer
+    (b"", b"\xa2\x06\x00", b"\x07"),  # a break behind what was parsed by then
+])
+def test_small_files_with_very_many_messages(tmp_path: Path, before: bytes, raw: bytes, after: bytes,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers of two bytes each, which take hundreds in memory."""
     monkeypatch.setattr(wire, "SPARE_BYTES", MIB)
-    (tmp_path / "bomb.caffemodel").write_bytes(raw * 10_000)
+    (tmp_path / "bomb.caffemodel").write_bytes(before + raw * 10_000 + after)
     with pytest.raises(PrototxtError, match=r"would take more than \d+ MiB of memory beyond their size"):
         read_binary_net(tmp_path / "bomb.caffemodel")
 
@@ -184,6 +190,10 @@ def never_written(file: Any) -> None:
     file.create_dataset("data/ip/0", (10**12,), "f4", chunks=(MIB,))
 
 
+def large_chunk(file: Any) -> None:
+    file.create_dataset("data/ip/0", (1,), "f4", maxshape=(None,), chunks=(30 * MIB,), compression="gzip")
+
+
 def text(file: Any) -> None:
     file["data/ip/0"] = "words"
 
@@ -225,6 +235,7 @@ def many_ways(file: Any) -> None:
     (virtual, "data/ip/0 has its numbers in another file"),
     (bomb, r"its datasets state more than twice the \d+ bytes of the file: .* h5repack"),
     (never_written, "its datasets state more than twice"),
+    (large_chunk, "its datasets state more than twice"),
     (text, "data/ip/0 holds object, not numbers"),
     (wide, "data/ip/0 holds complex128, not numbers"),
     (number, r"data/ip holds \['999999'\]; a caffemodel has data/<layer>/<number>"),

@@ -24,6 +24,8 @@ _MANY, _MEAN_SHARE = 200, 0.02
 # A curve whose values differ by a larger factor needs a logarithmic axis.
 _DECADES = 20.0
 _ROWS_OF_PANEL = 9
+# Points of a line, and how many more the first of several runs gets.
+_WIDTH, _WIDER = 1.5, 3.0
 _LEGEND_INSIDE = 6
 
 
@@ -68,7 +70,7 @@ def panels(logs: Sequence[TrainingLog]) -> list[Panel]:
     loss += [series for run, log in runs for series in _outputs(run, "test", log.test, True)]
     other = [series for run, log in runs for phase, rows in (("train", log.train), ("test", log.test))
              for series in _outputs(run, phase, rows, False)]
-    rates = [Series(run, "", "learning rate", log.rates) for run, log in runs if log.rates]
+    rates = [Series(run, "", "learning rate", _held(log)) for run, log in runs if log.rates]
     names = list(dict.fromkeys(series.name for series in other))
     found = [Panel("loss", loss, True), Panel(names[0] if len(names) == 1 else "outputs", other),
              Panel("learning rate", rates, True)]
@@ -138,15 +140,17 @@ def _draw(axes: Axes, panel: Panel, along: str) -> None:
         dashes = ("-", "--", ":", "-.")[kind % 4] if len(runs) > 1 else "-"
         label = " ".join([*([series.run] if len(runs) > 1 else []), *([series.phase] if series.phase else []),
                           *([series.name] if len(names) > 1 else [])]) or series.name
+        # The first run is the widest: of those that lie on each other each can be seen.
+        width = _WIDTH + _WIDER * (len(runs) - 1 - runs.index(series.run)) / max(1, len(runs) - 1)
         mark = "os^Dv*"[kind % 6] if len(runs) > 1 else "o"
         marks = mark if series.phase == "test" and len(xs) <= _MANY else "." if len(xs) == 1 else ""
         if len(xs) > _MANY and series.phase == "train":
-            axes.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.3)
+            axes.plot(xs, ys, color=colour, linewidth=0.4 * width, alpha=0.3)
             xs, ys = _running_mean(xs, ys)
         if panel.title == "learning rate":
-            axes.step(xs, ys, dashes, where="post", color=colour, label=label)
+            axes.step(xs, ys, dashes, where="post", color=colour, linewidth=width, label=label)
         else:
-            axes.plot(xs, ys, dashes, color=colour, marker=marks, markersize=4, linewidth=1.5, label=label)
+            axes.plot(xs, ys, dashes, color=colour, marker=marks, markersize=2.5 + width, linewidth=width, label=label)
     values = [point.value for series in panel.series for point in series.points if math.isfinite(point.value)]
     if panel.logarithmic and values and min(values) > 0 and max(values) > _DECADES * min(values):
         axes.set_yscale("log")
@@ -171,6 +175,14 @@ def _outputs(run: str, phase: str, rows: Sequence[Row], losses: bool) -> list[Se
                 label = f"{name} (net {row.net})" if several else name
                 found.setdefault(label, []).append(Point(row.iteration, row.seconds, value))
     return [Series(run, phase, name, points) for name, points in found.items()]
+
+
+def _held(log: TrainingLog) -> list[Point]:
+    """The rates, the last of which holds until the run ends: Caffe prints none there."""
+    iteration, seconds = max([(point.iteration, point.seconds) for point in (*log.losses, *log.rates)]
+                             + [(row.iteration, row.seconds) for row in (*log.train, *log.test)])
+    last = log.rates[-1]
+    return [*log.rates, Point(iteration, seconds, last.value)] if iteration > last.iteration else log.rates
 
 
 def _names(paths: Sequence[str]) -> list[str]:

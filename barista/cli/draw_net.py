@@ -10,7 +10,7 @@ from ..proto.caffe_pb2 import Phase
 from .arguments import Parser
 
 DESCRIPTION = """Draw a network: a box for each layer, a pill for each blob; a layer that works in place has a dashed
-border. The ending of OUTPUT (.svg, .png, .pdf) says the format."""
+border. The ending of OUTPUT (.svg, .png, .pdf, or another that matplotlib writes) says the format."""
 
 EXAMPLES = """  barista draw_net train_val.prototxt net.svg
   barista draw_net --phase TEST --rankdir TB train_val.prototxt net.png"""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..compose import make_ops
-from ..errors import NetError
+from ..errors import DataError, NetError
 from ..frontends.prototxt import read_net
 from ..gemm.shapes import Pass
 from ..latency.workload import Workload
@@ -109,7 +109,7 @@ def open_for_shapes(args: argparse.Namespace, definition: NetParameter, ops: OpS
     change_inputs(args, definition)
     _require_sources(definition)
     _drop_fillers(definition)
-    with silence():
+    with silence(), offering_input_shape(args):
         net = Net(definition, ops=ops or make_ops("cpu"))
     net.close()
     return net
@@ -257,6 +257,17 @@ def _drop_fillers(definition: NetParameter) -> None:
                 for field, _ in value.ListFields():
                     if field.name.endswith("_filler"):
                         value.ClearField(field.name)
+
+
+@contextmanager
+def offering_input_shape(args: argparse.Namespace) -> Iterator[None]:
+    """Say of data that cannot be used while a net is built that ``--input-shape`` does without."""
+    try:
+        yield
+    except DataError as error:
+        if args.input_shape is not None:
+            raise
+        raise DataError(f"{error}; or do without any data: --input-shape C,H,W") from error
 
 
 @contextmanager

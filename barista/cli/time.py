@@ -10,7 +10,7 @@ from ..net import Net
 from ..ops.base import StageSeconds
 from .arguments import Parser, add_compute, add_ignored, add_network, at_least, warn_ignored
 from .compute import close_ops, open_net, open_net_with_images, open_ops
-from .planning import add_input
+from .planning import add_input, offering_input_shape
 from .stages import Stages, table
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
     ops = open_ops(args, "caffe.cpp:343")
     # A test net that plans its memory could not run backward.
     made = open_net if args.batch is None and args.input_shape is None else open_net_with_images
-    net = made(args, ops, plan_memory=args.phase == "TRAIN")
+    with offering_input_shape(args):
+        net = made(args, ops, plan_memory=args.phase == "TRAIN")
     try:
         stages = benchmark(net, args.iterations)
     finally:

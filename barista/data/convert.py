@@ -104,7 +104,7 @@ def convert_imageset(root_folder: str | os.PathLike[str], list_file: str | os.Pa
 
 
 def read_list(list_file: str | os.PathLike[str]) -> list[tuple[str, int]]:
-    """Return the (name, label) pairs of an image list; blank lines are passed over.
+    """Return the (name, label) pairs of an image list; blank lines and a byte order mark are passed over.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def read_numbered_list(list_file: str | os.PathLike[str]) -> list[tuple[str, int
     entries = []
     try:
         # File names are bytes: any byte must survive the way into the key.
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 line = line.rstrip("\r\n")
                 if not line.strip():

@@ -15,13 +15,14 @@ _READERS = {"LMDB": LMDBDatabase, "LEVELDB": LevelDBDatabase}
 _WRITERS = {"LMDB": LMDBWriter, "LEVELDB": LevelDBWriter}
 
 
-def open_database(source: str | os.PathLike[str], backend: str = "LMDB") -> Database:
+def open_database(source: str | os.PathLike[str], backend: str = "LMDB", option: str | None = None) -> Database:
     """Open a database for reading.
 
     Parameters
     ----------
     source : folder of the database
     backend : ``LMDB`` or ``LEVELDB``, in capital letters or small ones
+    option : what of a command line gives the backend, such as ``--backend``; None where a definition does
 
     Raises
     ------
@@ -45,10 +46,12 @@ def open_database(source: str | os.PathLike[str], backend: str = "LMDB") -> Data
     is_lmdb = os.path.isfile(os.path.join(path, "data.mdb"))
     is_leveldb = os.path.isfile(os.path.join(path, "CURRENT"))
     if name == "LEVELDB" and is_lmdb:
-        raise DataError(f"database {path!r} is an LMDB, and the backend given is LEVELDB; write "
-                        "`backend: LMDB` in data_param, which means LEVELDB where it says nothing")
+        raise DataError(f"database {path!r} is an LMDB, and the backend given is LEVELDB; " + (
+            f"give {option} lmdb" if option else
+            "write `backend: LMDB` in data_param, which means LEVELDB where it says nothing"))
     if name == "LMDB" and is_leveldb and not is_lmdb:
-        raise DataError(f"database {path!r} is a LevelDB, and the backend given is LMDB; write `backend: LEVELDB`")
+        raise DataError(f"database {path!r} is a LevelDB, and the backend given is LMDB; " + (
+            f"give {option} leveldb" if option else "write `backend: LEVELDB` in data_param"))
     if not (is_lmdb if name == "LMDB" else is_leveldb):
         missing = "data.mdb; it is not an LMDB folder" if name == "LMDB" else "CURRENT; it is not a LevelDB folder"
         raise DataError(f"database {path!r} holds no {missing}")

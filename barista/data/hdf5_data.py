@@ -6,6 +6,7 @@ import concurrent.futures
 import logging
 import math
 import os
+import stat
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from barista import rng as random
 from barista.data.order import Order
 from barista.data.read_ahead import Batches, Room
-from barista.errors import DataError, MissingExtraError
+from barista.errors import DataError, MissingExtraError, hdf5_reason
 
 logger = logging.getLogger("barista.data")
 
@@ -60,6 +61,7 @@ class HDF5Batches(Batches):
         logger.info("Loading list of HDF5 filenames from: %s", source, extra={"origin": "hdf5_data_layer.cpp:80"})
         self._files = _read_names(source)
         logger.info("Number of HDF5 files: %d", len(self._files), extra={"origin": "hdf5_data_layer.cpp:94"})
+        _check_there(source, self._files)
         self._order = Order(len(self._files), rng if shuffle else None)
         self._turn = self._row = 0
         self._open()
@@ -80,7 +82,7 @@ class HDF5Batches(Batches):
             self.close()
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{who} cannot be read: {error}") from error
+            raise DataError(f"{who} cannot be read: {hdf5_reason(error)}") from error
         self._rows = len(self._datasets[0])
         self._row_order = Order(self._rows, self._rng) if self._shuffle else None
 
@@ -110,7 +112,7 @@ class HDF5Batches(Batches):
             except _UNREADABLE as error:
                 path, number = self._files[int(self._order.places[self._turn])]
                 raise DataError(f"{self._source}:{number}: HDF5 file {path!r}: rows {rows.start} to "
-                                f"{rows.stop - 1} cannot be read: {error}") from error
+                                f"{rows.stop - 1} cannot be read: {hdf5_reason(error)}") from error
             filled += count
             self._row += count
             if self._row == self._rows:
@@ -168,24 +170,29 @@ class HDF5Rows:
 
     Parameters
     ----------
-    path : file to write; an older one is replaced
+    path : file to write; an older HDF5 file is replaced
 
     Raises
     ------
     DataError
-        If the file cannot be made.
+        If the file cannot be made, or would replace one of another kind.
     """
 
     NAMES = ("data", "label")
 
     def __init__(self, path: str) -> None:
         self.path = path
+        h5py = _h5py()
+        # A definition from elsewhere may name any file.
+        if os.path.exists(path) and os.path.getsize(path) and not h5py.is_hdf5(path):
+            raise DataError(f"HDF5 file {path!r} is not made in the place of a file that is no HDF5 file; remove that "
+                            "one, or name another")
         try:
-            file = _h5py().File(path, "w")
+            file = h5py.File(path, "w")
         except (OSError, ValueError) as error:
-            raise DataError(f"HDF5 file {path!r} cannot be made: {error}; its folder must exist and be one that you "
-                            "may write to, and no other net may have it open (give the layer an `include`, so that "
-                            "it is in one phase alone)") from error
+            raise DataError(f"HDF5 file {path!r} cannot be made: {hdf5_reason(error)}; its folder must exist and be "
+                            "one that you may write to, and no other net may have it open (give the layer an "
+                            "`include`, so that it is in one phase alone)") from error
         self._file = file
         self._complete = [0]  # rows of which both datasets have all
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "barista-hdf5")
@@ -226,7 +233,8 @@ class HDF5Rows:
             self._complete[0] = first + count
             self._file.flush()
         except (OSError, RuntimeError) as error:
-            raise DataError(f"HDF5 file {self.path!r} cannot be written: {error}; is the disk full?") from error
+            raise DataError(f"HDF5 file {self.path!r} cannot be written: {hdf5_reason(error)}; is the disk "
+                            "full?") from error
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -253,7 +261,7 @@ def _h5py() -> Any:
 def _read_names(source: str) -> list[tuple[str, int]]:
     """Return the names in a list of files, each with the number of its line."""
     try:
-        with open(source, encoding="utf-8", errors="surrogateescape") as file:
+        with open(source, encoding="utf-8-sig", errors="surrogateescape") as file:
             names = [(name, number) for number, line in enumerate(file, start=1) for name in line.split()]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -264,6 +272,19 @@ def _read_names(source: str) -> list[tuple[str, int]]:
     if any("\0" in name for name, _ in names):
         raise DataError(f"HDF5 list {source!r} is no text: its lines hold zero bytes; it names HDF5 files, one a line")
     return names
+
+
+def _check_there(source: str, files: Sequence[tuple[str, int]]) -> None:
+    """Refuse a file that is not there or may not be read before hours of training come to its turn."""
+    for path, number in files:
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise DataError(f"{source}:{number}: HDF5 file {path!r} cannot be read: it is no file")
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise DataError(f"{source}:{number}: HDF5 file {path!r} cannot be read: {error.strerror} (working folder "
+                            f"{os.getcwd()!r})") from error
 
 
 def _dataset(h5py: Any, file: Any, name: str, who: str) -> Any:

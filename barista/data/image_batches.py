@@ -75,8 +75,9 @@ class ImageBatches(Batches):
             image = read_image(self._root + name, color=self._color, height=self._height, width=self._width)
             self._transformer.output_shape(*image.shape)
         except DataError as error:
-            raise DataError(f"{self._source}:{number}: {error} (root_folder {self._root!r} is put before the names "
-                            "of the list as it is)") from error
+            absent = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+            hint = f" (root_folder {self._root!r} is put before the names of the list as it is)" if absent else ""
+            raise DataError(f"{self._source}:{number}: {error}{hint}") from error
         return image
 
     def _set_shapes(self, image: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import io
 import os
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from barista.errors import DataError, nearest
 
@@ -70,6 +70,9 @@ def decode_image(data: bytes, *, color: bool | None = True, name: str = "in memo
             pixels = _pixels(image, color, name)
     except DataError:
         raise
+    except UnidentifiedImageError:
+        what = "it is empty" if not data else f"it is damaged, or no image of the formats {', '.join(_FORMATS)}"
+        raise DataError(f"image {name!r} cannot be decoded: {what}") from None
     except Exception as error:
         # Pillow's plug-ins raise nearly anything on damaged data; each of it means that the image is bad.
         raise DataError(f"image {name!r} cannot be decoded: {error}") from error

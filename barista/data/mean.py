@@ -96,7 +96,7 @@ def compute_image_mean(source: str | os.PathLike[str], out_path: str | os.PathLi
     division is float32 as in Caffe: small databases give the same bytes.
     """
     logger.info("Starting iteration")
-    with open_database(source, backend) as database:
+    with open_database(source, backend, "--backend") as database:
         total: np.ndarray | None = None
         hidden = not (progress and sys.stderr.isatty())
         for index, (key, value) in enumerate(tqdm(database.items(), total=len(database), unit="image",

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import abc
-import contextlib
 import logging
 import os
+import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -280,29 +280,49 @@ class DatabaseWriter(abc.ABC):
             self._pending.clear()
 
 
+Key = tuple[int, int, int]
+
+
 class Handles:
     """What a process may open only once: its users share it, and the last one closes it."""
 
     def __init__(self) -> None:
-        self._handles: dict[tuple[int, int, int], tuple[Any, int]] = {}
+        self._handles: dict[Key, tuple[Any, int]] = {}
         self._lock = threading.Lock()
+        # What users let go of: the collector may do so in a thread that holds the lock, and must not wait for it.
+        self._released: queue.SimpleQueue[Key] = queue.SimpleQueue()
 
-    def acquire(self, path: str, open_handle: Callable[[], Any]) -> tuple[tuple[int, int, int], Any]:
+    def acquire(self, path: str, open_handle: Callable[[], Any]) -> tuple[Key, Any]:
         """Return the handle of a file or folder, and the key to release it with."""
         with self._lock:
+            self._close_unused()
             stat = os.stat(path)
             key = (os.getpid(), stat.st_dev, stat.st_ino)
             handle, users = self._handles.get(key, (None, 0))
             if handle is None:
                 handle = open_handle()
             self._handles[key] = (handle, users + 1)
+        self._tidy()
         return key, handle
 
-    def release(self, key: tuple[int, int, int]) -> None:
+    def release(self, key: Key) -> None:
         """Let go of a handle."""
-        with self._lock, contextlib.suppress(KeyError):
-            handle, users = self._handles.pop(key)
+        self._released.put(key)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Close what nobody uses, unless somebody holds the lock, who will do so afterwards."""
+        while not self._released.empty() and self._lock.acquire(blocking=False):
+            try:
+                self._close_unused()
+            finally:
+                self._lock.release()
+
+    def _close_unused(self) -> None:
+        while not self._released.empty():
+            key = self._released.get()
+            handle, users = self._handles.pop(key, (None, 0))
             if users > 1:
                 self._handles[key] = (handle, users - 1)
-            else:
+            elif handle is not None:
                 handle.close()

@@ -71,7 +71,7 @@ class Transformer:
                             "compute the mean of this database")
         if self._mean_values.size not in (0, 1, channels):
             raise DataError(f"transform_param: {self._mean_values.size} mean_value for {channels} channels; "
-                            f"give 1 or {channels}")
+                            f"give 1{f' or {channels}' if channels > 1 else ''}")
         return (channels, self._crop, self._crop) if self._crop else (channels, height, width)
 
     def transform_batch(self, images: Sequence[np.ndarray] | np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -189,8 +189,9 @@ class WindowBatches(Batches):
                 return file.read()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{self._param.source}:{number}: image {path!r} cannot be read: {reason} (root_folder "
-                            f"{self._param.root_folder!r} is put before the paths as it is)") from error
+            absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+            hint = f" (root_folder {self._param.root_folder!r} is put before the paths as it is)" if absent else ""
+            raise DataError(f"{self._param.source}:{number}: image {path!r} cannot be read: {reason}{hint}") from error
 
     def state(self) -> dict[str, Any]:
         """``rng``, where the random numbers stand: there is nothing else."""

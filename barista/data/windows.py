@@ -52,7 +52,7 @@ def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshol
     blocks: list[np.ndarray] = []
     overlaps: list[np.ndarray] = []
     try:
-        with open(source, encoding="utf-8", errors="surrogateescape") as file:
+        with open(source, encoding="utf-8-sig", errors="surrogateescape") as file:
             words = _Words(source, file)
             while (mark := words.next(last=True)) is not None:
                 if mark != "#":

@@ -87,7 +87,8 @@ def read_binary_net(path: PathLike) -> NetParameter:
     """
     data = _read_bytes(path, NetParameter)
     if _decoded(data, str(path)) is not None:
-        raise PrototxtError("this is text, where a binary file is expected; use read_net for it", str(path))
+        raise PrototxtError("this is text, such as a prototxt, not weights; were model and weights exchanged?",
+                            str(path))
     net = _parse_binary(data, NetParameter, str(path))
     upgrade_net(net, str(path))
     return net

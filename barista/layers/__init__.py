@@ -34,10 +34,10 @@ from . import (
     scale,
     structure,
 )
-from .base import NAMELESS, Layer, check_counts, layer_types, make_layer, rectified_before
+from .base import NAMELESS, Labels, Layer, check_counts, layer_types, make_layer, rectified_before
 
 __all__ = [
-    "NAMELESS", "Layer", "activation", "check_counts", "convolution", "data_layers", "detection", "dropout",
+    "NAMELESS", "Labels", "Layer", "activation", "check_counts", "convolution", "data_layers", "detection", "dropout",
     "elementwise", "eltwise", "infogain", "inner_product", "input", "layer_types", "loss", "lstm_unit", "make_layer",
     "norm", "pair_loss", "parameter", "picking", "pooling", "python", "rearrange", "rectified_before", "recurrent",
     "reduction", "sampling", "scale", "structure",

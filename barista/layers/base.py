@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
@@ -64,6 +65,14 @@ class Count:
         return f"exactly {self.least}" if self.least == self.most else f"{self.least} to {self.most}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What bottom 1 of a layer holds where it holds labels: numbers below `classes`, or the one that is `ignored`."""
+
+    classes: int
+    ignored: int | None = None
+
+
 def exactly(number: int) -> Count:
     """A fixed number of blobs."""
     return Count(number, number)
@@ -78,6 +87,8 @@ class Layer:
     blobs : the parameter blobs
     param_propagate_down : for each parameter blob, whether its gradient is wanted
     loss_weights : for each top, the weight of its sum in the loss (0: none)
+    labels : what labels bottom 1 may hold, of a layer that takes labels
+    before_splits : what the definition calls the blobs that Split layers made of one
     """
 
     type: ClassVar[str]
@@ -106,6 +117,8 @@ class Layer:
         self.blobs: list[Blob] = []
         self.param_propagate_down: list[bool] = []
         self.loss_weights: list[float] = []
+        self.labels: Labels | None = None
+        self.before_splits: Mapping[str, str] = {}
         self._scratch: dict[str, Tensor] = {}
 
     # ---- life cycle -------------------------------------------------------------------------
@@ -210,7 +223,14 @@ class Layer:
 
     def error(self, message: str, kind: builtins.type[NetError] = ShapeError) -> NetError:
         """An error that says which layer speaks."""
-        return kind(f"{self.name} ({self.type}): {message}")
+        return kind(f"{self.name} ({self.type}): {self.in_users_names(message)}")
+
+    def in_users_names(self, text: str) -> str:
+        """`text` with the bottoms that come from a Split layer named as the definition names them."""
+        for name in self.param.bottom:
+            if user := self.before_splits.get(name):
+                text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", user.replace("\\", r"\\"), text)
+        return text
 
     def add_param(self, shape: Sequence[int], filler: FillerParameter | None = None) -> Blob:
         """Make the next parameter blob, from the weights in the definition if it carries them."""

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # Aspect ratios closer than this are one.
 SAME_RATIO = 1e-6
+# Boxes of a PriorBox, which are made one by one; SSD has 24,564 in all for its largest images.
+MOST_BOXES = 1_000_000
 # Numbers of a detection: image, label, score, xmin, ymin, xmax, ymax.
 ROW = 7
 
@@ -73,6 +75,10 @@ class PriorBox(Layer):
                                      f"0, or {both}", NetError)
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
+        count = bottom[0].height * bottom[0].width * len(list(self._sizes(self.param.prior_box_param)))
+        if count > MOST_BOXES:
+            raise self.error(f"would make {count} boxes for the feature map {bottom[0].shape}; the limit is "
+                             f"{MOST_BOXES}")
         boxes = [edge for box in self._boxes(*bottom) for edge in box]
         if not boxes:
             raise self.error(f"the feature map {bottom[0].shape} has no cells", NetError)

@@ -8,7 +8,7 @@ from ..blob import HOST, Tensor
 from ..errors import DataError, NetError
 from ..ops.base import AxisGeometry
 from ..proto.blobs import read_blob
-from .base import Bottoms, Count, Tops, register
+from .base import Bottoms, Count, Labels, Tops, register
 from .loss import LossLayer
 
 
@@ -61,6 +61,7 @@ class InfogainLoss(LossLayer):
             top[1].reshape(*bottom[0].shape)
         self._softmax = self.ops.softmax(geometry)
         self._probabilities = self.scratch("probabilities", bottom[0].shape)
+        self.labels = Labels(geometry.axis, self.rule().ignore_label)
         self._infogain = self.ops.infogain_loss(geometry, self.rule())
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:

@@ -8,7 +8,7 @@ from ..blob import Blob
 from ..errors import NetError
 from ..ops.base import AxisGeometry, Loss, LossRule
 from ..proto.caffe_pb2 import HingeLossParameter, LossParameter
-from .base import Bottoms, Count, Layer, Tops, exactly, register
+from .base import Bottoms, Count, Labels, Layer, Tops, exactly, register
 
 
 @register("Softmax")
@@ -97,6 +97,7 @@ class SoftmaxWithLoss(LossLayer):
         self.check_target(bottom, geometry.outer * geometry.inner, "one label for each prediction")
         self._softmax = self.ops.softmax(geometry)
         self._probabilities = self.scratch("probabilities", bottom[0].shape)
+        self.labels = Labels(geometry.axis, self.rule().ignore_label)
         return self.ops.softmax_loss(geometry, self.rule())
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
@@ -167,7 +168,8 @@ class MultinomialLogisticLoss(LossLayer):
         shape = bottom[0].shape
         outer = shape[0] if shape else 1
         self.check_target(bottom, outer, "one label an image")
-        return self.ops.multinomial_loss(AxisGeometry(outer, bottom[0].count // max(outer, 1), 1))
+        self.labels = Labels(bottom[0].count // max(outer, 1))
+        return self.ops.multinomial_loss(AxisGeometry(outer, self.labels.classes, 1))
 
 
 @register("HingeLoss")
@@ -184,7 +186,8 @@ class HingeLoss(LossLayer):
         outer = shape[0] if shape else 1
         self.check_target(bottom, outer, "one label an image")
         top[0].reshape()
-        self._hinge = self.ops.hinge_loss(AxisGeometry(outer, bottom[0].count // max(outer, 1), 1),
+        self.labels = Labels(bottom[0].count // max(outer, 1))
+        self._hinge = self.ops.hinge_loss(AxisGeometry(outer, self.labels.classes, 1),
                                           HingeLossParameter.Norm.Name(self.param.hinge_loss_param.norm))
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
@@ -218,8 +221,8 @@ class Accuracy(Layer):
         top[0].reshape()
         if len(top) > 1:
             top[1].reshape(geometry.axis)
-        self._accuracy = self.ops.accuracy(geometry, param.top_k,
-                                           param.ignore_label if param.HasField("ignore_label") else None)
+        self.labels = Labels(geometry.axis, param.ignore_label if param.HasField("ignore_label") else None)
+        self._accuracy = self.ops.accuracy(geometry, param.top_k, self.labels.ignored)
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         self._accuracy.forward(bottom[0].value, bottom[1].value, top[0].value,

@@ -22,6 +22,11 @@ class _Picking(Layer):
             raise self.error(f"has no gradient with respect to {self.param.bottom[-1]}, which says what to pick; set "
                              "propagate_down: false for it", NetError)
 
+    def refuse_in_place(self, bottom: Bottoms, top: Tops) -> None:
+        """Raise if a top is a bottom: rows would be overwritten before they are picked."""
+        if any(blob is other for blob in top for other in bottom):
+            raise self.error("cannot work in place; give every top a name of its own", NetError)
+
     def rows_of(self, blob: Blob, count: int) -> Gather:
         """What picks at most `count` rows along the first axis of a blob."""
         around = AxisGeometry.of(blob.shape, 0)
@@ -36,6 +41,7 @@ class BatchReindex(_Picking):
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
         x, indices = bottom
+        self.refuse_in_place(bottom, top)
         if len(indices.shape) != 1:
             raise self.error(f"needs a second bottom of one axis, the numbers of rows; {self.param.bottom[1]} has "
                              f"shape {indices.shape}")
@@ -75,6 +81,7 @@ class Filter(_Picking):
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
         *data, selector = bottom
+        self.refuse_in_place(bottom, top)
         if not selector.shape or selector.count != selector.shape[0]:
             raise self.error(f"needs a selector of one number an item, shape (N) or (N, 1, ...); "
                              f"{self.param.bottom[-1]} has shape {selector.shape}")
@@ -126,6 +133,7 @@ class Embed(_Picking):
 
     def reshape(self, bottom: Bottoms, top: Tops) -> None:
         count, outputs = bottom[0].count, self.param.embed_param.num_output
+        self.refuse_in_place(bottom, top)
         top[0].reshape(*bottom[0].shape, outputs)
         self._rows = self.rows_of(self.weight, count)
         self._broadcast = self.ops.broadcast(AxisGeometry(count, outputs, 1)) if self.bias is not None else None

@@ -129,7 +129,8 @@ class Python(Layer):
                 raise self.error(f"there is no Python module {module!r} on Python's path or in the working folder "
                                  f"{here}; add its folder to PYTHONPATH", NetError) from None
             blame(error, f"{self._who}, while its module was imported"
-                  + ("; write `import barista as caffe` there" if error.name == "caffe" else ""))
+                  + ("; write `import barista as caffe` there, or call barista.as_caffe() before the net is made"
+                     if error.name == "caffe" else ""))
             raise
         except Exception as error:
             blame(error, f"{self._who}, while its module was imported")

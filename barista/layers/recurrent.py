@@ -21,6 +21,9 @@ from .lstm_unit import GATE_GRADS, GATES, Unit
 
 log = logging.getLogger(__name__)
 
+# Steps of a pass, each of which takes some tensors.
+MOST_STEPS = 10_000
+
 
 class _Product:
     """y(rows, outputs) = x(rows, inputs) w(outputs, inputs)^T, and its gradients.
@@ -120,6 +123,9 @@ class _Recurrent(Layer):
         x, cont = bottom[0].shape, bottom[1].shape
         if len(x) < 3 or x[0] < 1:
             raise self.error(f"x must be (T, N, ...): T steps of N streams of at least one more axis; it has shape {x}")
+        if x[0] > MOST_STEPS:
+            raise self.error(f"x {x} has {x[0]} steps; the limit is {MOST_STEPS}. Cut sequences into parts: the state "
+                             "after one is that before the next")
         if x[0] != self._steps:
             raise self.error(f"was set up for {self._steps} steps; x {x} has {x[0]}. Give sequences of one length, or "
                              "make another net for the other")

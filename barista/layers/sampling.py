@@ -10,6 +10,9 @@ from ..proto.caffe_pb2 import SPPParameter
 from .base import Bottoms, Layer, Tops, register
 from .pooling import pooled_size
 
+# Rows and columns of an image that Interp makes: what each is made of is noted one by one.
+MOST_OUTPUTS = 100_000
+
 
 @register("Interp")
 class Interp(Layer):
@@ -61,6 +64,8 @@ class Interp(Layer):
             outputs = self.resized(span, given)
             if outputs < 1:
                 raise self.error(f"{name}={given}; give 1 or more", NetError)
+            if outputs > MOST_OUTPUTS:
+                raise self.error(f"asks for a {name} of {outputs}; the limit is {MOST_OUTPUTS}", NetError)
             taps.append(Taps.linear(size, -param.pad_beg, span, outputs))
         rows, columns = taps
         top[0].reshape(x.num, x.channels, rows.outputs, columns.outputs)

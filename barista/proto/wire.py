@@ -50,36 +50,45 @@ def overhead_bytes(data: bytes, kind: Descriptor, limit: int) -> int:
     data : the message in its binary form
     kind : its type
     """
-    total = 0
-    ahead = [(0, len(data), kind)]
-    while ahead and total <= limit:
-        position, end, descriptor = ahead.pop()
-        total += _HEAD_BYTES + _SLOT_BYTES * len(descriptor.fields)
-        fields = descriptor.fields_by_number
-        while position < end and total <= limit:
-            key, position = _varint(data, position, end)
-            form = key & 7
-            if form == 0:
-                _, position = _varint(data, position, end)
-                total += _SCALAR_BYTES
-            elif form == 2:
-                length, position = _varint(data, position, end)
-                stop = min(position + length, end)
-                field = fields.get(key >> 3)
-                if field is None:
-                    pass
-                elif field.message_type is not None:
-                    ahead.append((position, stop, field.message_type))
-                elif field.type in _VARINTS:
-                    total += _SCALAR_BYTES * (stop - position)
-                elif field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
-                    total += _STRING_BYTES
-                position = stop
-            elif form in (1, 5):
-                position += 8 if form == 1 else 4
-            else:
-                return total  # a group or no field at all, which Caffe's messages do not have
+    total, position, groups = _message_bytes(kind), 0, 0
+    # The messages around a position, each with its end: what comes first in the file is counted first, as it is parsed.
+    around = [(len(data), kind)]
+    while around and total <= limit:
+        end, descriptor = around[-1]
+        if position >= end:
+            around.pop()
+            continue
+        key, position = _varint(data, position, end)
+        form = key & 7
+        if form == 0:
+            _, position = _varint(data, position, end)
+            total += _SCALAR_BYTES
+        elif form == 2:
+            length, position = _varint(data, position, end)
+            stop = min(position + length, end)
+            field = descriptor.fields_by_number.get(key >> 3) if not groups else None
+            if field is not None and field.message_type is not None:
+                total += _message_bytes(field.message_type)
+                around.append((stop, field.message_type))
+                continue
+            if field is not None and field.type in _VARINTS:
+                total += _SCALAR_BYTES * (stop - position)
+            elif field is not None and field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
+                total += _STRING_BYTES
+            position = stop
+        elif form in (1, 5):
+            position += 8 if form == 1 else 4
+        elif form in (3, 4):
+            # Caffe's messages have no groups; the parser keeps what one holds as bytes.
+            groups += 1 if form == 3 else -1
+        else:
+            return total
     return total
+
+
+def _message_bytes(kind: Descriptor) -> int:
+    """What an empty message takes, about."""
+    return _HEAD_BYTES + _SLOT_BYTES * len(kind.fields)
 
 
 def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:

@@ -36,13 +36,18 @@ class Snapshot:
     resume_path: str
 
 
-def read_snapshot(path: str) -> Snapshot:
+def read_snapshot(path: str, prefix: str = "") -> Snapshot:
     """Read a solverstate, the weights that it names and the resume file beside it, and check their checksums.
+
+    Parameters
+    ----------
+    path : the solverstate
+    prefix : the solver's snapshot_prefix, for the message where there is no such file
 
     Raises
     ------
     SnapshotError : one is missing, damaged or of another kind; the message offers the newest complete snapshot
-        of the same prefix before this one, where there is one
+        of the same prefix before this one, or the newest of all, where there is one
     """
     try:
         state, weights_path, resume = _verified(path)
@@ -50,10 +55,16 @@ def read_snapshot(path: str) -> Snapshot:
     except SnapshotError as error:
         name = _NAME.fullmatch(path)
         earlier = newest_complete(name["prefix"], int(name["iteration"])) if name else None
-        if earlier is None:
+        if earlier is not None:
+            raise SnapshotError(f"{error}. The newest complete snapshot before this one: go on with "
+                                f"--snapshot {earlier}") from error
+        if os.path.exists(path):
             raise
-        raise SnapshotError(f"{error}. The newest complete snapshot before this one: go on with "
-                            f"--snapshot {earlier}") from error
+        for known in dict.fromkeys([*([name["prefix"]] if name else []), *([prefix] if prefix else [])]):
+            if newest := newest_complete(known):
+                raise SnapshotError(f"{error}. The newest complete snapshot of {known}: go on with "
+                                    f"--snapshot {newest}") from error
+        raise
 
 
 def newest_complete(prefix: str, before: int | None = None) -> str | None:
@@ -67,13 +78,12 @@ def newest_complete(prefix: str, before: int | None = None) -> str | None:
     prefix : the solver's snapshot_prefix
     before : only snapshots of earlier iterations than this
     """
-    folder = os.path.dirname(prefix)
+    folder, stem = os.path.split(prefix)
     found = []
     for name in os.listdir(folder or ".") if os.path.isdir(folder or ".") else []:
-        path = os.path.join(folder, name)
-        match = _NAME.fullmatch(path)
-        if match and match["prefix"] == prefix and (before is None or int(match["iteration"]) < before):
-            found.append((int(match["iteration"]), path))
+        match = _NAME.fullmatch(name)
+        if match and match["prefix"] == stem and (before is None or int(match["iteration"]) < before):
+            found.append((int(match["iteration"]), os.path.join(folder, name)))
     states = [path for _, path in sorted(found, reverse=True)]
     sealed = [path for path in states if os.path.isfile(resume_path(path))]
     return next((path for path in sealed or states if _is_complete(path)), None)

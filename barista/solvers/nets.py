@@ -99,6 +99,9 @@ def test_sources(param: SolverParameter, folder: str | None, read: Read = read_n
     if rounds and param.test_interval <= 0:
         raise SolverError(f"the solver has {rounds} test net(s), but test_interval {param.test_interval}; "
                           "give the iterations from test to test, 1 or more, or take test_iter out")
+    if not rounds and param.test_interval > 0:
+        log.warning("test_interval %d has no effect: the solver gives no test_iter, the batches of a test; give one a "
+                    "test net, or take test_interval out", param.test_interval)
     for count in param.test_iter:
         if count <= 0:
             raise SolverError(f"test_iter {count}: a test takes 1 batch or more")

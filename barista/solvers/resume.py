@@ -127,6 +127,21 @@ def read_resume(path: str) -> Resume:
     ------
     SnapshotError : no such file, one that is damaged or was cut short, or one of a later version
     """
+    text = _unsealed(path)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SnapshotError(f"{path} is not a resume file: {error}") from None
+    if document.get("format") != FORMAT or type(document.get("version")) is not int:
+        raise SnapshotError(f"{path} is not a resume file: its format is {document.get('format')!r:.80}")
+    if document["version"] > VERSION:
+        raise SnapshotError(f"{path} has version {document['version']} of its format, this Barista reads up to "
+                            f"{VERSION}: install a newer one")
+    return _resume(document, path)
+
+
+def _unsealed(path: str) -> str:
+    """The text of a resume file, whose checksum agrees."""
     try:
         with open(path, "rb") as file:
             raw = file.read()
@@ -140,16 +155,8 @@ def read_resume(path: str) -> Resume:
     values = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
     if values > MOST_VALUES:
         raise SnapshotError(f"{path} holds {values} values; a resume file has at most {MOST_VALUES}")
-    try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise SnapshotError(f"{path} is not a resume file: {error}") from None
-    if document.get("format") != FORMAT or type(document.get("version")) is not int:
-        raise SnapshotError(f"{path} is not a resume file: its format is {document.get('format')!r:.80}")
-    if document["version"] > VERSION:
-        raise SnapshotError(f"{path} has version {document['version']} of its format, this Barista reads up to "
-                            f"{VERSION}: install a newer one")
-    return _resume(document, path)
+    # A byte a character, whatever they are; what is written is ASCII.
+    return raw.decode("latin-1")
 
 
 def _resume(document: dict[str, Any], path: str) -> Resume:

@@ -9,10 +9,9 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
 import numpy.typing as npt
 
 from .. import rng
@@ -29,6 +28,7 @@ from .actions import Action
 from .catalogue import newest_complete, read_snapshot
 from .debug import forward_backward_with_debug_info, log_update
 from .definition import read_definition
+from .diverged import not_finite
 from .nets import NetSource, test_sources, train_source, weights_files
 from .rate import LearningRate
 from .report import LossAverage, OutputMeans, Stopwatch, info, log_outputs, read_outputs
@@ -103,7 +103,7 @@ class Solver:
         self._average = LossAverage(self.param.average_loss, self.param.display)
         self._watch = Stopwatch()
         self._reported = 0
-        # Where the test nets stood before a test that is not over: it is made again after a resume.
+        # Where the test nets stood before the test of the coming iteration: it is made again after a resume.
         self._before_test: list[LayerStates] | None = None
         self.test_nets: list[Net] = []
         read = functools.partial(read_net, ignore_unknown_fields=ignore_unknown_fields)
@@ -222,7 +222,7 @@ class Solver:
                 self.net.clear_param_diffs()
                 due = _every(self.param.test_interval, self.iter)
                 if due and (self.iter or self.param.test_initialization):
-                    self.test_all()
+                    self._test_all()
                     if self._stopping:
                         break
                 self._iterate(last=self.iter + 1 == stop)
@@ -230,9 +230,9 @@ class Solver:
 
     def _iterate(self, last: bool) -> None:
         """One iteration: gradients, report, update, snapshot."""
-        self._before_test = None
         for on_start, _ in self._callbacks:
             on_start()
+        self._before_test = None
         display = _every(self.param.display, self.iter)
         reported = self._average.needs(self.iter)
         kept = last or _every(self.param.snapshot, self.iter + 1)
@@ -303,17 +303,20 @@ class Solver:
         SolverError : it is not; names where that begins in the net
         """
         if not math.isfinite(loss):
-            raise SolverError(f"training diverged: at iteration {self.iter} the loss is {loss:g}, with "
-                              f"learning rate {self.lr:g}. {_first_not_finite(self.net)} Lower base_lr (to a "
-                              "tenth, say), check the scale of the input and that every label is a class, or set "
-                              "clip_gradients; snapshots "
-                              "made before are untouched")
+            raise not_finite(self.net, loss, f"at iteration {self.iter} the loss", self.lr)
         return loss
 
     # ---- testing ----------------------------------------------------------------------------
 
     def test_all(self) -> list[dict[str, Any]]:
         """Test with every test net; return for each the means of its outputs."""
+        scores = self._test_all()
+        if not self._stopping:
+            self._before_test = None
+        return scores
+
+    def _test_all(self) -> list[dict[str, Any]]:
+        """Test as `test_all` does, and keep in mind where the test nets stood before."""
         self._before_test = [layer_states(net) for net in self.test_nets]
         scores = []
         for index in range(len(self.test_nets)):
@@ -321,8 +324,6 @@ class Solver:
             if self._stopping:
                 break
             scores.append(means)
-        else:
-            self._before_test = None
         return scores
 
     def _test(self, index: int) -> dict[str, Any]:
@@ -340,9 +341,7 @@ class Solver:
             net.forward_pass()
             batch_loss = net.loss()
             if not math.isfinite(batch_loss):
-                raise SolverError(f"training diverged: at iteration {self.iter} the loss of test net #{index} is "
-                                  f"{batch_loss:g}. {_first_not_finite(net)} Lower base_lr (to a tenth, say); "
-                                  "snapshots made before are untouched")
+                raise not_finite(net, batch_loss, f"at iteration {self.iter} the loss of test net #{index}")
             loss += batch_loss
             outputs.add(read_outputs(net))
         if self.param.test_compute_loss:
@@ -404,7 +403,7 @@ class Solver:
                      name or "there is none, training begins at iteration 0")
         if name is None:
             return
-        snapshot = read_snapshot(name)
+        snapshot = read_snapshot(name, self.param.snapshot_prefix)
         state, resume = snapshot.state, snapshot.resume
         check_history(state, self._update.history, self._update.names, name)
         if resume is not None:
@@ -414,6 +413,7 @@ class Solver:
         log.info("SGDSolver: restoring history")
         restore_history(state, self._update.history)
         self.iter = self._reported = state.iteration
+        self._before_test = None
         if resume is None:
             log.info("%s has no resume file (Caffe writes none): the data and all random numbers start anew", name)
         else:
@@ -446,21 +446,3 @@ class Solver:
 def _every(interval: int, iteration: int) -> bool:
     """Whether an interval, 0 for never, ends at `iteration`."""
     return interval > 0 and iteration % interval == 0
-
-
-def _first_not_finite(net: Net) -> str:
-    """A sentence on where values that are not finite begin."""
-    for index, layer in enumerate(net.layers):
-        if net.plans_memory and layer.param.bottom:
-            # Others lie where its tops were: make them again.
-            net.forward_pass(index, index)
-        parts: Iterable[tuple[str, Any]] = [
-            *((f"parameter {layer.name}[{i}]", blob) for i, blob in enumerate(layer.blobs)),
-            *((f"blob {top!r} of layer {layer.name!r} ({layer.type})", net.blobs[top])
-              for top in layer.param.top)]
-        for name, blob in parts:
-            values = blob.value.read(HOST)
-            bad = int(np.count_nonzero(~np.isfinite(values)))
-            if bad:
-                return f"The first values that are not finite: {bad} of the {values.size} of {name}."
-    return "All blobs and parameters are finite; only the sum of the losses is not."

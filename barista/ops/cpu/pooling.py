@@ -6,6 +6,9 @@ then one long run in memory, whatever the stride.
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -98,11 +101,16 @@ class ChoosingPooling(GroupedPooling):
 
     def __init__(self, geometry: PoolingGeometry, dtype: np.dtype[Any], threads: Threads) -> None:
         super().__init__(geometry, dtype, threads)
-        self._taps = [(r, c) for r in range(geometry.kernel[0]) for c in range(geometry.kernel[1])]
+        self._tap_count = math.prod(geometry.kernel)
         # Laid out as the groups are: (Ho, Wo, planes) one after the other.
-        kind = np.uint8 if len(self._taps) < 256 else np.int32
+        kind = np.uint8 if self._tap_count < 256 else np.int32
         self._index = [np.zeros((*geometry.output, stop - start), kind) for start, stop in self._groups]
         self.workspace_bytes = sum(index.nbytes for index in self._index)
+
+    def _taps(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
+        """Rows and columns of the taps from `start` to before `stop`; there may be too many to keep."""
+        rows, columns = self.geometry.kernel
+        return itertools.islice(itertools.product(range(rows), range(columns)), start, stop)
 
     def _index_of(self, group: slice) -> Array:
         return self._index[group.start // (self._groups[0][1] - self._groups[0][0])]
@@ -118,7 +126,7 @@ class ChoosingPooling(GroupedPooling):
             framed = np.zeros((*self._frame, part.shape[2]), self.dtype)
             share = np.empty_like(part)
             chosen = np.empty(part.shape, np.bool_)
-            for number, tap in enumerate(self._taps):
+            for number, tap in enumerate(self._taps()):
                 np.equal(index, number, out=chosen)
                 np.multiply(part, chosen, out=share)
                 place = self._tap(framed, *tap)
@@ -140,14 +148,14 @@ class CpuMaxPooling(ChoosingPooling, Pooling):
         def work(group: slice) -> None:
             framed = self._enframe(source[group])
             best = self._tap(framed, 0, 0).copy()
-            for tap in self._taps[1:]:
+            for tap in self._taps(1):
                 np.maximum(best, self._tap(framed, *tap), out=best)
             # The first of equal elements wins: its number is how many taps before it differ from the maximum.
             index = self._index_of(group)
             index[...] = 0
             before = np.ones(best.shape, np.bool_)
             differs = np.empty(best.shape, np.bool_)
-            for tap in self._taps[:-1]:
+            for tap in self._taps(0, self._tap_count - 1):
                 np.not_equal(self._tap(framed, *tap), best, out=differs)
                 np.logical_and(before, differs, out=before)
                 np.add(index, before.view(np.uint8), out=index)

@@ -34,13 +34,13 @@ class CpuStochasticPooling(ChoosingPooling, StochasticPooling):
             index[...] = 0
             reached = np.zeros(total.shape, total.dtype)
             before = np.ones(total.shape, np.bool_)
-            for tap in self._taps:
+            for tap in self._taps():
                 np.add(reached, self._tap(framed, *tap), out=reached)
                 np.logical_and(before, reached < goal, out=before)
                 np.add(index, before.view(np.uint8), out=index)
             index[before] = 0
             drawn = self._tap(framed, 0, 0).copy()
-            for number, tap in enumerate(self._taps):
+            for number, tap in enumerate(self._taps()):
                 np.copyto(drawn, self._tap(framed, *tap), where=index == number)
             np.copyto(drawn, total, where=np.isnan(total))
             result[group] = drawn.transpose(2, 0, 1)
@@ -71,7 +71,7 @@ class CpuStochasticPooling(ChoosingPooling, StochasticPooling):
             mean = self._mean(framed, total)
             part = gradient[group].transpose(1, 2, 0)
             change = np.zeros(framed.shape, self.dtype)
-            for tap in self._taps:
+            for tap in self._taps():
                 # In this order, or the gradient over a window of zeros would be beyond the largest number.
                 place = self._tap(change, *tap)
                 np.add(place, (2 * self._tap(framed, *tap) - mean) / total * part, out=place)
@@ -82,14 +82,14 @@ class CpuStochasticPooling(ChoosingPooling, StochasticPooling):
     def _sum(self, framed: Array) -> Array:
         """Sum over each window, tap by tap as the elements are drawn: (Ho, Wo, planes)."""
         total = self._tap(framed, 0, 0).copy()
-        for tap in self._taps[1:]:
+        for tap in self._taps(1):
             np.add(total, self._tap(framed, *tap), out=total)
         return total
 
     def _mean(self, framed: Array, total: Array) -> Array:
         """Mean of what is drawn, each element weighted with its value."""
         squares = np.zeros(total.shape, total.dtype)
-        for tap in self._taps:
+        for tap in self._taps():
             values = self._tap(framed, *tap)
             np.add(squares, values * values, out=squares)
         return squares / total
