@@ -28,13 +28,13 @@ _KINDS = {
     "data": ("#fff2b3", ("AnnotatedData", "Data", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData",
                          "Parameter", "WindowData")),
     "convolution": ("#a9c8ea", ("Convolution", "Deconvolution", "Im2col")),
-    "product": ("#c9b8e8", ("Embed", "InnerProduct", "LSTM", "LSTMUnit", "RNN")),
-    "pooling": ("#fbc58d", ("Pooling", "SPP")),
-    "activation": ("#bfe3b4", ("AbsVal", "BNLL", "Clip", "Dropout", "ELU", "Exp", "Log", "PReLU", "Power", "ReLU",
-                               "ReLU6", "Sigmoid", "Swish", "TanH", "Threshold")),
+    "product": ("#c9b8e8", ("Embed", "InnerProduct", "LSTM", "LSTMUnit", "MatMul", "RNN")),
+    "pooling": ("#fbc58d", ("Pooling", "PoolingNd", "SPP")),
+    "activation": ("#bfe3b4", ("AbsVal", "BNLL", "Clip", "Dropout", "ELU", "Exp", "Function", "Log", "PReLU", "Power",
+                               "ReLU", "ReLU6", "Sigmoid", "Swish", "TanH", "Threshold")),
     "normalisation": ("#a8dcd9", ("BatchNorm", "Bias", "LRN", "MVN", "Normalize", "Scale")),
     "loss": ("#f4a9a8", ()),
-    "measure": ("#f8d3d2", ("Accuracy", "ArgMax", "Softmax")),
+    "measure": ("#f8d3d2", ("Accuracy", "ArgMax", "LogSoftmax", "Softmax")),
 }
 _OTHER, _BLOB, _LINES = "#e6ddd3", "#f3f3f3", "#666666"
 _COLOURS = {name: colour for colour, names in _KINDS.values() for name in names}

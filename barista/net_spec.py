@@ -38,6 +38,7 @@ _BORROWED = {
     "Im2col": ("convolution_param",),
     "InfogainLoss": ("infogain_loss_param", "loss_param"),
     "LSTM": ("recurrent_param",),
+    "LogSoftmax": ("softmax_param",),
     "MultinomialLogisticLoss": ("loss_param",),
     "RNN": ("recurrent_param",),
     "ReLU6": ("relu_param",),

@@ -14,13 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx_graphs
+from caffe2_nets import little_pair
+from google.protobuf import text_format
+from google.protobuf.message import Message
 
 from barista import blob, hdf5
 from barista.data.database import open_database
 from barista.data.datum import array_to_datum, datum_to_array, parse_datum
 from barista.data.images import decode_image
 from barista.data.mean import read_mean
-from barista.frontends.prototxt import parse_net, read_net, read_solver, to_text
+from barista.frontends.caffe2 import fills, to_onnx
+from barista.frontends.prototxt import parse_net, read_net, read_net_def, read_solver, to_text
 from barista.gemm.shapes import Pass
 from barista.gemm.tiles import TileSizes
 from barista.hardware import bitstream, manifest
@@ -83,6 +88,22 @@ def _image(path: Path) -> None:
     decode_image(path.read_bytes())
 
 
+def _caffe2_init(path: Path) -> None:
+    """Run the net that fills weights, and do without blobs of more than 16 MiB."""
+    limit = fills.LARGEST_MODEL_BYTES
+    fills.LARGEST_MODEL_BYTES = 2**24
+    try:
+        fills.Fills().net(read_net_def(path))
+    finally:
+        fills.LARGEST_MODEL_BYTES = limit
+
+
+def _caffe2_predict(path: Path) -> None:
+    """Convert the net that computes, with weights that fit a good one."""
+    init, _, _ = little_pair()
+    to_onnx(init, read_net_def(path), {"data": [1, 3, 6, 6]})
+
+
 def _manifest(path: Path) -> None:
     manifest.from_json(path.read_text(encoding="utf-8", errors="replace"), "the manifest")
 
@@ -137,6 +158,10 @@ def _files() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+def _both_forms(message: Message) -> tuple[bytes, ...]:
+    return message.SerializeToString(), text_format.MessageToString(message).encode()
+
+
 def targets() -> dict[str, Target]:
     """All targets by name."""
     files = _files()
@@ -149,11 +174,15 @@ def targets() -> dict[str, Target]:
     image = array_to_datum(np.arange(12, dtype=np.uint8).reshape(3, 2, 2), 3).SerializeToString()
     values = array_to_datum(np.linspace(-1, 1, 12).reshape(3, 2, 2), 3).SerializeToString()
     logging.getLogger("barista").setLevel(logging.ERROR)
+    init, predict, _ = little_pair()
     return {
         "prototxt": Target(read_net, texts),
         "prototxt_lenient": Target(_lenient_net, texts),
         "solver": Target(read_solver, (SOLVER.encode(),)),
         "net": Target(make_net, (NET.encode(),)),
+        "onnx": Target(onnx_graphs.read_limited, tuple(m.SerializeToString() for m in onnx_graphs.fuzz_models())),
+        "caffe2_init": Target(_caffe2_init, _both_forms(init)),
+        "caffe2_predict": Target(_caffe2_predict, _both_forms(predict)),
         "caffemodel": Target(read_weights, (files["caffemodel"], caffe["caffemodel"])),
         "caffemodel.h5": Target(hdf5.read_weights, (files["caffemodel.h5"], caffe["caffemodel.h5"])),
         "solverstate": Target(lambda path: read_state(str(path)), (files["solverstate"], caffe["solverstate"])),

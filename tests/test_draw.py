@@ -124,8 +124,9 @@ def test_types_of_one_kind_share_a_colour() -> None:
     assert colour("EuclideanLoss") == colour("MyOwnLoss") != colour("MyOwn")
     known = {name for _, names in draw._KINDS.values() for name in names}
     assert set(caffe.layer_type_list()) - known <= {
-        "Axpy", "BatchReindex", "Concat", "Crop", "DetectionOutput", "Eltwise", "Filter", "Flatten", "HDF5Output",
-        "Interp", "Permute", "PriorBox", "Python", "Reduction", "Reshape", "Silence", "Slice", "Split", "Tile",
+        "Axpy", "BatchReindex", "Binary", "Concat", "Crop", "DetectionOutput", "Eltwise", "Expand", "Filter", "Flatten",
+        "HDF5Output", "Interp", "Pad", "Permute", "PriorBox", "Python", "Reduce", "Reduction", "Reshape", "Resize",
+        "Silence", "Slice", "Split", "StridedSlice", "Take", "Tile",
     } | {name for name in caffe.layer_type_list() if name.endswith("Loss")}
 
 

@@ -3,6 +3,7 @@ of parameters that is made of them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -121,7 +122,8 @@ SPECIAL = np.concatenate([SPECIAL, -SPECIAL])
 # Function, the same in float64, ulp at most, and from where to where it is looked at most closely.
 FUNCTIONS: list[tuple[str, Callable[[Array], Array], float, tuple[float, float]]] = [
     ("exp", np.exp, 2, (-105, 90)), ("log", np.log, 2, (0.3, 3)), ("tanh", np.tanh, 2, (-10, 10)),
-    ("sqrt", np.sqrt, 0.5, (0, 10))]
+    ("sqrt", np.sqrt, 0.5, (0, 10)), ("floor", np.floor, 0, (-5, 5)),
+    ("erf", np.vectorize(math.erf, otypes=[np.float64]), 16, (-4, 4))]
 
 
 def hold_to_ulps(actual: Array, truth: Array, ulps: float) -> None:

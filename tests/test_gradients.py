@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from extension_cases import EXTENSIONS, EXTENSIONS_IN_PLACE
 from function_cases import FUNCTIONS, FUNCTIONS_IN_PLACE
 from little_nets import Case, Probe, check_gradients, layer
 from moving_cases import MOVES
@@ -233,6 +234,7 @@ CASES: dict[str, Case] = {
     "python_loss": Case(loss("Python", "python_param { module: 'test_layers_python' layer: 'HalfSquares' } "
                                        "loss_weight: 2"), {"x": (3, 4), "t": (3, 4)}),
 }
+CASES.update(EXTENSIONS)
 CASES.update(FUNCTIONS)
 CASES.update(MOVES)
 CASES.update(RECURRENT)
@@ -302,6 +304,7 @@ IN_PLACE = {
     "bias": layer("Bias", "h", "h", name="inplace"),
     "softmax": layer("Softmax", "h", "h", name="inplace"),
     **FUNCTIONS_IN_PLACE,
+    **EXTENSIONS_IN_PLACE,
 }
 
 

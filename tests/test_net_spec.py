@@ -172,7 +172,7 @@ def test_wrong_inputs_and_names() -> None:
             _ = n.dta
     with pytest.raises(KeyError):
         del n["dta"]
-    for call, message in ((lambda: P.Poolin.MAX, r"no parameters of 'Poolin'; did you mean 'Pooling'\?"),
+    for call, message in ((lambda: P.Poolin.MAX, r"no parameters of 'Poolin'; did you mean 'Pooling' or 'PoolingNd'\?"),
                           (lambda: P.Pooling.MAXX, r"^PoolingParameter has no value 'MAXX'; did you mean 'MAX'\?$"),
                           (lambda: P.Pooling.X, "no value 'X'; choose one of MAX, AVE, STOCHASTIC"),
                           (lambda: P.BatchNorm.MAX, "BatchNormParameter has no value 'MAX'; it defines none")):

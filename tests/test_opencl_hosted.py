@@ -14,12 +14,14 @@ from barista.gemm.shapes import ConvolutionGeometry, GemmShape
 from barista.ops.base import (
     AxisGeometry,
     DetectionRule,
+    LookupGeometry,
     LossRule,
     OpSet,
     PoolingGeometry,
     Primitive,
     StridedGeometry,
     Taps,
+    WindowGeometry,
 )
 from barista.ops.cpu import CpuOps
 from barista.ops.hosted import HostedOps
@@ -82,6 +84,11 @@ def test_every_op_of_the_contract_falls_back_and_says_so(caplog: pytest.LogCaptu
             "interpolation": lambda o: o.interpolation(2, Taps.linear(3, 0, 3, 5), Taps.linear(2, 0, 2, 1)),
             "detection_output": lambda o: o.detection_output(1, 2, DetectionRule(
                 2, 0, True, "CORNER", False, None, 0.5, 1.0, None, None)),
+            "lookup": lambda o: o.lookup(LookupGeometry((2, 3), ((1,), (0, -1, 2)))),
+            "fold": lambda o: o.fold(AXIS, "MAX"),
+            "matmul": lambda o: o.matmul((2, 3), (5, 3, 4), False, False),
+            "window_pooling": lambda o: o.window_pooling(WindowGeometry(1, (3,), (2,), (1,), (1,), (0,), (0,), (2,)),
+                                                         True),
             "join": lambda o: o.join(1, [1, 2], 3)}
     op_set = AllHosted(CpuOps())
     with caplog.at_level(logging.INFO, "barista.ops.hosted"):

@@ -1,4 +1,4 @@
-"""caffe.proto against the table of Caffe's schema, and the generated module against caffe.proto."""
+"""The formats against the tables of Caffe's and Caffe2's schemas, and the generated modules against the formats."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
 )
 
-from barista.proto import caffe_pb2
+from barista.proto import caffe2_pb2, caffe_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLE = Path(__file__).parent / "golden" / "caffe.tsv"
-FORKS = Path(__file__).parent / "golden" / "forks.tsv"
+GOLDEN = Path(__file__).parent / "golden"
+TABLE, FORKS, CAFFE2 = GOLDEN / "caffe.tsv", GOLDEN / "forks.tsv", GOLDEN / "caffe2.tsv"
+MODULES = {"caffe": caffe_pb2, "caffe2": caffe2_pb2}
 OURS = {("caffe.SolverParameter.SolverMode", "FPGA", "2")}
 
 
-def schema() -> FileDescriptorProto:
+def schema(package: str = "caffe") -> FileDescriptorProto:
     proto = FileDescriptorProto()
-    caffe_pb2.DESCRIPTOR.CopyToProto(proto)
+    MODULES[package].DESCRIPTOR.CopyToProto(proto)
     return proto
 
 
@@ -35,9 +36,9 @@ def type_name(field: FieldDescriptorProto) -> str:
 
 
 def option(field: FieldDescriptorProto) -> str:
-    """The last column of the table: packed, or the default as Python writes its value."""
-    if field.options.packed:
-        return "packed"
+    """The last column of the table: packed, deprecated, or the default as Python writes its value."""
+    if field.options.packed or field.options.deprecated:
+        return "packed" if field.options.packed else "deprecated"
     if not field.HasField("default_value"):
         return ""
     text, kind = field.default_value, type_name(field)
@@ -91,21 +92,29 @@ def test_enum_values_are_those_of_caffe_its_forks_and_fpga() -> None:
     assert enums == caffe | forks | OURS
 
 
-def test_syntax_package_and_name() -> None:
-    proto = schema()
-    assert (proto.package, proto.name) == ("caffe", "barista/proto/caffe.proto")
+def test_fields_and_enum_values_are_those_of_caffe2() -> None:
+    ours, table = schema_rows(schema("caffe2")), table_rows(CAFFE2)
+    assert len(table[0]) == 36 and len(table[1]) == 13
+    assert ours == table
+
+
+@pytest.mark.parametrize("package", MODULES)
+def test_syntax_package_and_name(package: str) -> None:
+    proto = schema(package)
+    assert (proto.package, proto.name) == (package, f"barista/proto/{package}.proto")
     assert proto.syntax in ("", "proto2")
     assert caffe_pb2.DESCRIPTOR.message_types_by_name["NetParameter"] is not None
 
 
-def test_generated_module_is_what_caffe_proto_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("package", MODULES)
+def test_generated_module_is_what_the_format_says(package: str, tmp_path: Path) -> None:
     protoc = pytest.importorskip("grpc_tools.protoc", reason="grpcio-tools is not installed")
-    output = tmp_path / "caffe.bin"
+    output = tmp_path / "schema.bin"
     status = protoc.main(["protoc", f"--proto_path={ROOT}", f"--descriptor_set_out={output}",
-                          "barista/proto/caffe.proto"])
+                          f"barista/proto/{package}.proto"])
     assert status == 0
     compiled = FileDescriptorSet.FromString(output.read_bytes()).file[0]
-    generated = schema()
+    generated = schema(package)
     # Two ways of writing the same thing: names for JSON, and the digits of a float default.
     for proto in (compiled, generated):
         for message in proto.message_type:
@@ -116,13 +125,14 @@ def test_generated_module_is_what_caffe_proto_says(tmp_path: Path) -> None:
     assert compiled == generated
 
 
-def test_type_stub_lists_each_field() -> None:
-    tree = ast.parse((ROOT / "barista/proto/caffe_pb2.pyi").read_text())
+@pytest.mark.parametrize("package", MODULES)
+def test_type_stub_lists_each_field(package: str) -> None:
+    tree = ast.parse((ROOT / f"barista/proto/{package}_pb2.pyi").read_text())
     stub = {node.name: {item.target.id for item in node.body
                         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)}
             for node in tree.body if isinstance(node, ast.ClassDef)}
-    proto = schema()
-    assert set(stub) == {message.name for message in proto.message_type} | {"Phase"}
+    proto = schema(package)
+    assert set(stub) == {message.name for message in proto.message_type} | {enum.name for enum in proto.enum_type}
     for message in proto.message_type:
         fields = {field.name for field in message.field}
         values = {value.name for enum in message.enum_type for value in enum.value}
@@ -130,6 +140,7 @@ def test_type_stub_lists_each_field() -> None:
         assert stub[message.name] == fields | values | constants, message.name
 
 
-def test_caffe_proto_ships_with_the_package() -> None:
-    text = resources.files("barista.proto").joinpath("caffe.proto").read_text()
-    assert "message NetParameter" in text
+@pytest.mark.parametrize(("package", "message"), [("caffe", "NetParameter"), ("caffe2", "NetDef")])
+def test_formats_ship_with_the_package(package: str, message: str) -> None:
+    text = resources.files("barista.proto").joinpath(f"{package}.proto").read_text()
+    assert f"message {message}" in text

@@ -1,6 +1,6 @@
-"""Generate barista/proto/caffe_pb2.py and caffe_pb2.pyi from barista/proto/caffe.proto.
+"""Generate the modules of protocol buffers in barista/proto, ``*_pb2.py`` and ``*_pb2.pyi``, from its ``*.proto``.
 
-Usage: ``python tools/generate_proto.py`` writes the two modules;
+Usage: ``python tools/generate_proto.py`` writes the modules;
 ``python tools/generate_proto.py --check`` only says whether they are up to date (exit status 1 if not).
 
 Generated code runs on protobuf runtimes of its own age or younger, and from
@@ -20,17 +20,17 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTO = "barista/proto/caffe.proto"
-GENERATED = ("barista/proto/caffe_pb2.py", "barista/proto/caffe_pb2.pyi")
+PROTOS = ("barista/proto/caffe.proto", "barista/proto/caffe2.proto")
+SUFFIXES = ("_pb2.py", "_pb2.pyi")
 # grpcio-tools 1.49 holds protoc 21 and has wheels up to Python 3.11; it imports
 # pkg_resources, which newer setuptools no longer have.
 COMPILER = ("grpcio-tools==1.49.1", "setuptools<80")
 WHEEL_PYTHON = (3, 11)
-HEADER = "# Made by tools/generate_proto.py from caffe.proto: change that file, not this one.\n# ruff: noqa\n"
+HEADER = "# Made by tools/generate_proto.py from {}: change that file, not this one.\n# ruff: noqa\n"
 
 
 def generate(root: Path) -> dict[str, str]:
-    """Compile caffe.proto below `root`; return the text of each generated file by its path."""
+    """Compile the formats below `root`; return the text of each generated file by its path."""
     with tempfile.TemporaryDirectory(prefix="barista-protoc-") as folder:
         environment, output = Path(folder, "env"), Path(folder, "out")
         output.mkdir()
@@ -41,8 +41,9 @@ def generate(root: Path) -> dict[str, str]:
         # The path given to protoc becomes the file name in the descriptor pool, which all
         # packages of a process share: the bare name caffe.proto would collide with Caffe's own.
         subprocess.run([python, "-m", "grpc_tools.protoc", f"--proto_path={root}",
-                        f"--python_out={output}", f"--pyi_out={output}", PROTO], check=True)
-        return {name: HEADER + (output / name).read_text(encoding="utf-8") for name in GENERATED}
+                        f"--python_out={output}", f"--pyi_out={output}", *PROTOS], check=True)
+        return {name: HEADER.format(Path(proto).name) + (output / name).read_text(encoding="utf-8")
+                for proto in PROTOS for name in (proto.replace(".proto", suffix) for suffix in SUFFIXES)}
 
 
 def main() -> int:

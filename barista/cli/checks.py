@@ -85,6 +85,7 @@ PACKAGES = (
     Package("scikit-learn", "sklearn", "1.3", "digits", "the digits of barista digits and barista demo"),
     Package("matplotlib", "matplotlib", "3.8", "plot", "charts"),
     Package("numba", "numba", "0.60", "simulate", "the cycle-level simulator"),
+    Package("onnx", "onnx", "1.17", "onnx", "ONNX and Caffe2 models, in and out"),
 )
 
 # Imports each module of its arguments and says how that went; in a process of its own, since an import may crash.

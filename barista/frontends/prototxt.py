@@ -1,6 +1,6 @@
-"""Caffe's own formats: nets and solvers as text (prototxt) or binary (caffemodel).
+"""Caffe's own formats: nets and solvers as text (prototxt) or binary (caffemodel); Caffe2's nets are files alike.
 
-Whatever is read comes upgraded to the current form (`barista.proto.upgrade`).
+Whatever is read of Caffe's comes upgraded to the current form (`barista.proto.upgrade`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from barista.errors import PrototxtError, nearest
 from barista.frontends.prototxt_explain import explain, missing_field, wrong_kind
 from barista.frontends.prototxt_scan import Scan
+from barista.proto.caffe2_pb2 import NetDef
 from barista.proto.caffe_pb2 import BlobProto, Datum, NetParameter, SolverParameter, SolverState
 from barista.proto.upgrade import upgrade_net, upgrade_solver
 from barista.proto.wire import parse
@@ -44,6 +45,7 @@ _KINDS: dict[type[Message], str] = {
     NetParameter: "a net (NetParameter)",
     SolverParameter: "a solver (SolverParameter)",
     SolverState: "a training state (SolverState)",
+    NetDef: "a net of Caffe2 (NetDef)",
     BlobProto: "a single blob, such as a mean image (BlobProto)",
     Datum: "a single image (Datum)",
 }
@@ -53,6 +55,7 @@ _SIGNS: dict[type[Message], tuple[str, ...]] = {
     NetParameter: ("layer", "layers"),
     SolverParameter: ("net", "net_param", "train_net_param", "max_iter", "base_lr"),
     SolverState: ("iter", "learned_net", "history"),
+    NetDef: ("op",),
     BlobProto: ("data", "double_data"),
     Datum: ("data", "float_data", "label"),
 }
@@ -120,6 +123,16 @@ def read_solver(path: PathLike, *, ignore_unknown_fields: bool = False) -> Solve
         solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, own.name)
         logger.info("%s: snapshot_prefix is a folder; taking %r", path, solver.snapshot_prefix)
     return solver
+
+
+def read_net_def(path: PathLike) -> NetDef:
+    """Read one of the two nets of a Caffe2 model, text or binary: which of the two, its bytes tell.
+
+    Raises
+    ------
+    PrototxtError : the file cannot be read or parsed; with line and column for text
+    """
+    return _read(path, NetDef, False)
 
 
 def parse_net(text: str, source: str = "<text>", *, ignore_unknown_fields: bool = False) -> NetParameter:
@@ -336,7 +349,8 @@ def _parse_binary(data: bytes, kind: type[AnyMessage], name: str) -> AnyMessage:
         raise PrototxtError(f"neither text nor binary with {_KINDS[kind]}, or damaged or truncated: {fault}",
                             name)
     if unknown:
-        logger.warning("%s: fields that Caffe does not know are ignored: %s", name, ", ".join(unknown))
+        logger.warning("%s: fields that %s does not know are ignored: %s", name,
+                       "Caffe" if kind is not NetDef else "this reader of Caffe2's nets", ", ".join(unknown))
     return message
 
 

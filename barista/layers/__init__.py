@@ -10,26 +10,33 @@ from typing import Any
 
 from . import (
     activation,
+    binary,
     convolution,
     data_layers,
     detection,
     dropout,
     elementwise,
     eltwise,
+    function,
     infogain,
     inner_product,
     input,
     loss,
     lstm_unit,
+    matmul,
     norm,
+    padding,
     pair_loss,
     parameter,
     picking,
     pooling,
+    pooling_nd,
     python,
     rearrange,
     recurrent,
+    reduce_axes,
     reduction,
+    resize,
     sampling,
     scale,
     structure,
@@ -37,10 +44,11 @@ from . import (
 from .base import NAMELESS, Labels, Layer, check_counts, layer_types, make_layer, rectified_before
 
 __all__ = [
-    "NAMELESS", "Labels", "Layer", "activation", "check_counts", "convolution", "data_layers", "detection", "dropout",
-    "elementwise", "eltwise", "infogain", "inner_product", "input", "layer_types", "loss", "lstm_unit", "make_layer",
-    "norm", "pair_loss", "parameter", "picking", "pooling", "python", "rearrange", "rectified_before", "recurrent",
-    "reduction", "sampling", "scale", "structure",
+    "NAMELESS", "Labels", "Layer", "activation", "binary", "check_counts", "convolution", "data_layers",
+    "detection", "dropout", "elementwise", "eltwise", "function", "infogain", "inner_product", "input",
+    "layer_types", "loss", "lstm_unit", "make_layer", "matmul", "norm", "padding", "pair_loss", "parameter",
+    "picking", "pooling", "pooling_nd", "python", "rearrange", "rectified_before", "recurrent", "reduce_axes",
+    "reduction", "resize", "sampling", "scale", "structure",
 ]
 
 

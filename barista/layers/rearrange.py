@@ -1,7 +1,8 @@
-"""Layers that copy elements to other places: Crop, Permute and Tile."""
+"""Layers that copy elements to other places: Crop, Expand, Permute, StridedSlice and Tile."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..errors import NetError
@@ -9,7 +10,24 @@ from ..ops.base import Shape, StridedGeometry
 from .base import Bottoms, Layer, Tops, exactly, register
 
 
-class _Rearrangement(Layer):
+def broadcast(first: Shape, second: Shape) -> Shape | None:
+    """The shape to which NumPy broadcasts two shapes, or None where they do not fit."""
+    axes = max(len(first), len(second))
+    pairs = list(zip((1,) * (axes - len(first)) + first, (1,) * (axes - len(second)) + second, strict=True))
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        return None
+    return tuple(b if a == 1 else a for a, b in pairs)
+
+
+def expansion(shape: Shape, full: Shape) -> StridedGeometry:
+    """How a tensor of `shape` is read to fill the shape `full` to which it is broadcast."""
+    missing = len(full) - len(shape)
+    strides = (0,) * missing + tuple(0 if size == 1 != wanted else stride for size, wanted, stride in zip(
+        shape, full[missing:], StridedGeometry.strides_of(shape), strict=True))
+    return StridedGeometry(full, strides, 0, math.prod(shape))
+
+
+class Rearrangement(Layer):
     """A top whose elements are read from the first bottom by strides."""
 
     def layout(self, bottom: Bottoms) -> tuple[Shape, StridedGeometry]:
@@ -35,7 +53,7 @@ class _Rearrangement(Layer):
 
 
 @register("Crop")
-class Crop(_Rearrangement):
+class Crop(Rearrangement):
     """The first bottom cut to the second's sizes from `axis` on, beginning at `offset`; outside the gradient is 0.
 
     Caffe: the axes before `axis` keep the first bottom's sizes; one offset counts for all axes; the second bottom gives
@@ -70,8 +88,24 @@ class Crop(_Rearrangement):
             bottom[1].grad.clear()
 
 
+@register("Expand")
+class Expand(Rearrangement):
+    """The bottom repeated along axes of size 1 until it has the sizes that NumPy's broadcasting with `shape` gives.
+
+    Axes are compared from the last on; a 1 in `shape` keeps the bottom's size.  The gradients of copies are summed.
+    """
+
+    def layout(self, bottom: Bottoms) -> tuple[Shape, StridedGeometry]:
+        given = tuple(self.param.expand_param.shape)
+        full = broadcast(bottom[0].shape, given)
+        if full is None or any(size < 0 for size in given):
+            raise self.error(f"cannot bring the bottom {bottom[0].shape} to shape {given}: from the last axis on, "
+                             "sizes must be equal, or one of them 1")
+        return full, expansion(bottom[0].shape, full)
+
+
 @register("Permute")
-class Permute(_Rearrangement):
+class Permute(Rearrangement):
     """The axes in another order, as in SSD: axis i of the top is axis order[i] of the bottom; those left out follow."""
 
     def layout(self, bottom: Bottoms) -> tuple[Shape, StridedGeometry]:
@@ -85,8 +119,36 @@ class Permute(_Rearrangement):
         return sizes, StridedGeometry(sizes, tuple(strides[axis] for axis in order), 0, bottom[0].count)
 
 
+@register("StridedSlice")
+class StridedSlice(Rearrangement):
+    """Every step-th element of some axes from `start` on and before `end`; a negative step runs backwards.
+
+    Negative starts and ends count from the end of an axis; what lies beyond it is cut to it, as in Python's slices.
+    """
+
+    def layout(self, bottom: Bottoms) -> tuple[Shape, StridedGeometry]:
+        param, shape = self.param.strided_slice_param, bottom[0].shape
+        starts, ends = list(param.start), list(param.end)
+        axes, steps = list(param.axis) or list(range(len(starts))), list(param.step) or [1] * len(starts)
+        if not len(starts) == len(ends) == len(axes) == len(steps):
+            raise self.error(f"has {len(axes)} axes, {len(starts)} starts, {len(ends)} ends and {len(steps)} steps; "
+                             "give as many of each", NetError)
+        axes = [self.axis(bottom[0], axis) for axis in axes]
+        if len(set(axes)) != len(axes) or 0 in steps:
+            raise self.error(f"axes {axes} must be named once each, and steps {steps} must not be 0", NetError)
+        sizes, strides, offset = list(shape), list(StridedGeometry.strides_of(shape)), 0
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+            first, stop, _ = slice(start, end, step).indices(shape[axis])
+            sizes[axis] = len(range(first, stop, step))
+            offset += first * strides[axis] if sizes[axis] else 0
+            strides[axis] *= step
+        # An axis of one element takes no step, whatever its stride.
+        steps_taken = tuple(stride if size != 1 else 0 for size, stride in zip(sizes, strides, strict=True))
+        return tuple(sizes), StridedGeometry(tuple(sizes), steps_taken, offset, bottom[0].count)
+
+
 @register("Tile")
-class Tile(_Rearrangement):
+class Tile(Rearrangement):
     """The bottom `tiles` times one behind the other along `axis`; the gradients of the copies are summed."""
 
     def layout(self, bottom: Bottoms) -> tuple[Shape, StridedGeometry]:

@@ -24,10 +24,12 @@ from ..blob import Space, Tensor
 from ..errors import UnsupportedError
 from ..gemm.shapes import ConvolutionGeometry, GemmShape, Pass
 from .geometry import AxisGeometry as AxisGeometry
+from .geometry import LookupGeometry as LookupGeometry
 from .geometry import PoolingGeometry as PoolingGeometry
 from .geometry import Shape as Shape
 from .geometry import StridedGeometry as StridedGeometry
 from .geometry import Taps as Taps
+from .geometry import WindowGeometry as WindowGeometry
 from .primitives import LRN as LRN
 from .primitives import Accuracy as Accuracy
 from .primitives import ArgMax as ArgMax
@@ -40,14 +42,17 @@ from .primitives import DetectionRule as DetectionRule
 from .primitives import Dropout as Dropout
 from .primitives import Elementwise as Elementwise
 from .primitives import ElementwiseGroup as ElementwiseGroup
+from .primitives import Fold as Fold
 from .primitives import Gather as Gather
 from .primitives import Gemm as Gemm
 from .primitives import InfogainLoss as InfogainLoss
 from .primitives import Interpolation as Interpolation
 from .primitives import Join as Join
+from .primitives import Lookup as Lookup
 from .primitives import Loss as Loss
 from .primitives import LossRule as LossRule
 from .primitives import MarginLoss as MarginLoss
+from .primitives import MatMul as MatMul
 from .primitives import Pooling as Pooling
 from .primitives import PReLU as PReLU
 from .primitives import Primitive as Primitive
@@ -56,6 +61,7 @@ from .primitives import Softmax as Softmax
 from .primitives import StochasticPooling as StochasticPooling
 from .primitives import Unfold as Unfold
 from .primitives import UnitLength as UnitLength
+from .primitives import WindowPooling as WindowPooling
 from .tuned import Tuned
 from .workspace import Owner as Owner
 from .workspace import Workspace as Workspace
@@ -279,6 +285,21 @@ class OpSet(abc.ABC):
 
     @abc.abstractmethod
     def interpolation(self, planes: int, rows: Taps, columns: Taps) -> Interpolation: ...
+
+    @abc.abstractmethod
+    def lookup(self, geometry: LookupGeometry) -> Lookup: ...
+
+    @abc.abstractmethod
+    def fold(self, geometry: AxisGeometry, operation: str) -> Fold:
+        """`operation`: MAX, MIN or PROD."""
+
+    @abc.abstractmethod
+    def matmul(self, a_shape: Shape, b_shape: Shape, trans_a: bool, trans_b: bool) -> MatMul:
+        """Shapes of two axes or more, as they lie in memory."""
+
+    @abc.abstractmethod
+    def window_pooling(self, geometry: WindowGeometry, maximum: bool) -> WindowPooling:
+        """`maximum`: else the mean."""
 
     @abc.abstractmethod
     def detection_output(self, images: int, priors: int, rule: DetectionRule) -> Detection: ...

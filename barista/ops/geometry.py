@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class StridedGeometry:
     """A tensor y(sizes) that is read from a flat x of `count` elements.
 
     y[i, j, ...] = x[offset + i * strides[0] + j * strides[1] + ...].  A stride of 0 repeats; repeats apart, no element
-    of x is read twice.
+    of x is read twice.  A negative stride reads backwards.
 
     Parameters
     ----------
@@ -83,10 +84,12 @@ class StridedGeometry:
     count: int
 
     def __post_init__(self) -> None:
-        last = self.offset + sum((size - 1) * stride for size, stride in zip(self.sizes, self.strides, strict=True))
-        if min(self.sizes, default=1) > 0 and not 0 <= self.offset <= last < self.count:
+        ways = [(size - 1) * stride for size, stride in zip(self.sizes, self.strides, strict=True)]
+        first = self.offset + sum(way for way in ways if way < 0)
+        last = self.offset + sum(way for way in ways if way > 0)
+        if min(self.sizes, default=1) > 0 and not 0 <= first <= last < self.count:
             raise ShapeError(f"a view of sizes {self.sizes} with strides {self.strides} reads the elements "
-                             f"{self.offset} to {last} of {self.count}")
+                             f"{first} to {last} of {self.count}")
 
     @staticmethod
     def strides_of(shape: Shape) -> Shape:
@@ -111,6 +114,62 @@ class StridedGeometry:
         axes = axes or [(1, 1)]
         return StridedGeometry(tuple(size for size, _ in axes), tuple(stride for _, stride in axes), self.offset,
                                self.count)
+
+
+@dataclasses.dataclass(frozen=True)
+class LookupGeometry:
+    """Elements picked axis by axis: y[i, j, ...] = x[tables[0][i], tables[1][j], ...].
+
+    Parameters
+    ----------
+    sizes : of x
+    tables : one an axis: the index that each element of y takes, or -1 where it takes `fill`; the range of an axis
+        leaves it as it is
+    fill : number of the elements that take none
+    """
+
+    sizes: Shape
+    tables: tuple[Sequence[int], ...]
+    fill: float = 0.0
+
+    @property
+    def y_shape(self) -> Shape:
+        """Sizes of y."""
+        return tuple(len(table) for table in self.tables)
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowGeometry:
+    """Windows over planes x(planes, *input) that give y(planes, *output); each tuple has a number an axis.
+
+    Parameters
+    ----------
+    stride, dilation : how far windows, and the elements of one, lie apart
+    pad_begin, pad_end : what lies around the input
+    counts_pad : whether a mean divides by the elements in the padding too
+    column_major : whether numbers of maxima run along the first axis of a plane first
+    """
+
+    planes: int
+    input: Shape
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    pad_begin: Shape
+    pad_end: Shape
+    output: Shape
+    counts_pad: bool = False
+    column_major: bool = False
+
+    @property
+    def x_shape(self) -> Shape:
+        """(planes, *input)"""
+        return (self.planes, *self.input)
+
+    @property
+    def y_shape(self) -> Shape:
+        """(planes, *output)"""
+        return (self.planes, *self.output)
 
 
 @dataclasses.dataclass(frozen=True)

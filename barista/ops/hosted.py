@@ -23,14 +23,18 @@ from .base import (
     Dropout,
     Elementwise,
     ElementwiseGroup,
+    Fold,
     Gather,
     Gemm,
     InfogainLoss,
     Interpolation,
     Join,
+    Lookup,
+    LookupGeometry,
     Loss,
     LossRule,
     MarginLoss,
+    MatMul,
     OpSet,
     Owner,
     P,
@@ -47,6 +51,8 @@ from .base import (
     Taps,
     Unfold,
     UnitLength,
+    WindowGeometry,
+    WindowPooling,
 )
 
 log = logging.getLogger(__name__)
@@ -252,6 +258,18 @@ class HostedOps(OpSet):
     def interpolation(self, planes: int, rows: Taps, columns: Taps) -> Interpolation:
         return self.on_host("interpolation", (planes, rows.outputs, columns.outputs),
                             self.host.interpolation(planes, rows, columns))
+
+    def lookup(self, geometry: LookupGeometry) -> Lookup:
+        return self.on_host("lookup", geometry.y_shape, self.host.lookup(geometry))
+
+    def fold(self, geometry: AxisGeometry, operation: str) -> Fold:
+        return self.on_host("fold", geometry.shape, self.host.fold(geometry, operation))
+
+    def matmul(self, a_shape: Shape, b_shape: Shape, trans_a: bool, trans_b: bool) -> MatMul:
+        return self.on_host("matmul", f"{a_shape} * {b_shape}", self.host.matmul(a_shape, b_shape, trans_a, trans_b))
+
+    def window_pooling(self, geometry: WindowGeometry, maximum: bool) -> WindowPooling:
+        return self.on_host("window_pooling", geometry.x_shape, self.host.window_pooling(geometry, maximum))
 
     def detection_output(self, images: int, priors: int, rule: DetectionRule) -> Detection:
         return self.on_host("detection_output", (images, priors, rule.classes),

@@ -364,6 +364,54 @@ class ArgMax(Primitive):
         """Those asked for, (outer, k, inner), the largest first; indices are numbers of the dtype."""
 
 
+class Lookup(Primitive):
+    """Elements of a tensor picked axis by axis, as a `LookupGeometry` says."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, y: Tensor) -> None:
+        """y = the elements of x that it takes, and the geometry's number where it takes none."""
+
+    @abc.abstractmethod
+    def backward(self, dy: Tensor, dx: Tensor) -> None:
+        """dx = the sum of dy over the places where an element went; 0 where it went nowhere."""
+
+
+class Fold(Primitive):
+    """Maximum, minimum or product over the middle axis of x(outer, axis, inner)."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, y: Tensor) -> None:
+        """y(outer, inner) = the fold."""
+
+
+class MatMul(Primitive):
+    """Products C = A B of stacks of matrices, which NumPy's rules broadcast together; either may lie transposed."""
+
+    @abc.abstractmethod
+    def forward(self, a: Tensor, b: Tensor, c: Tensor) -> None:
+        """c = the products."""
+
+    @abc.abstractmethod
+    def grad_a(self, b: Tensor, dc: Tensor, da: Tensor) -> None:
+        """da = the gradient, summed over the axes along which A was repeated."""
+
+    @abc.abstractmethod
+    def grad_b(self, a: Tensor, dc: Tensor, db: Tensor) -> None:
+        """db = the gradient, summed over the axes along which B was repeated."""
+
+
+class WindowPooling(Primitive):
+    """Maximum or mean over windows of any number of axes; a maximum remembers where it came from until `backward`."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, y: Tensor, indices: Tensor | None = None) -> None:
+        """y = the pooled x; `indices` (as y) takes where in x each maximum lies, -1 for nowhere."""
+
+    @abc.abstractmethod
+    def backward(self, dy: Tensor, dx: Tensor) -> None:
+        """dx = the gradient; for a maximum it goes to the first of equal elements."""
+
+
 class Interpolation(Primitive):
     """Planes x(planes, H, W) resampled along both axes, as two `Taps` say."""
 

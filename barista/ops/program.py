@@ -14,8 +14,8 @@ element is touched, so a tensor may be read and written.  Two names may lie on t
 same memory where one of them alone is written, and the other is not read by a later
 statement than the one that writes: an op set may keep elements in registers.
 
-Functions: ``exp log sqrt tanh abs sign pow max min where``.  Comparisons stand in
-the first argument of ``where`` alone.
+Functions: ``exp log sqrt tanh abs sign floor erf pow max min where``.  Comparisons stand
+in the first argument of ``where`` alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import ast
 import dataclasses
 import functools
 
-FUNCTIONS = {"exp": 1, "log": 1, "sqrt": 1, "tanh": 1, "abs": 1, "sign": 1,
+FUNCTIONS = {"exp": 1, "log": 1, "sqrt": 1, "tanh": 1, "abs": 1, "sign": 1, "floor": 1, "erf": 1,
              "pow": 2, "max": 2, "min": 2, "where": 3}
 
 OPERATORS: dict[type[ast.AST], str] = {

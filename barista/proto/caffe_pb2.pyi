@@ -50,6 +50,21 @@ class BiasParameter(_message.Message):
     num_axes: int
     def __init__(self, axis: _Optional[int] = ..., num_axes: _Optional[int] = ..., filler: _Optional[_Union[FillerParameter, _Mapping]] = ...) -> None: ...
 
+class BinaryParameter(_message.Message):
+    __slots__ = ["operation"]
+    class Operation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    ADD: BinaryParameter.Operation
+    DIV: BinaryParameter.Operation
+    MAX: BinaryParameter.Operation
+    MIN: BinaryParameter.Operation
+    MUL: BinaryParameter.Operation
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    POW: BinaryParameter.Operation
+    SUB: BinaryParameter.Operation
+    operation: BinaryParameter.Operation
+    def __init__(self, operation: _Optional[_Union[BinaryParameter.Operation, str]] = ...) -> None: ...
+
 class BlobProto(_message.Message):
     __slots__ = ["channels", "data", "diff", "double_data", "double_diff", "height", "num", "shape", "width"]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
@@ -302,6 +317,12 @@ class ExpParameter(_message.Message):
     shift: float
     def __init__(self, base: _Optional[float] = ..., scale: _Optional[float] = ..., shift: _Optional[float] = ...) -> None: ...
 
+class ExpandParameter(_message.Message):
+    __slots__ = ["shape"]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class FillerParameter(_message.Message):
     __slots__ = ["max", "mean", "min", "sparse", "std", "type", "value", "variance_norm"]
     class VarianceNorm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -334,6 +355,36 @@ class FlattenParameter(_message.Message):
     axis: int
     end_axis: int
     def __init__(self, axis: _Optional[int] = ..., end_axis: _Optional[int] = ...) -> None: ...
+
+class FunctionParameter(_message.Message):
+    __slots__ = ["alpha", "beta", "function"]
+    class Name(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    BETA_FIELD_NUMBER: _ClassVar[int]
+    CEIL: FunctionParameter.Name
+    CELU: FunctionParameter.Name
+    ERF: FunctionParameter.Name
+    FLOOR: FunctionParameter.Name
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    GELU: FunctionParameter.Name
+    HARD_SIGMOID: FunctionParameter.Name
+    HARD_SWISH: FunctionParameter.Name
+    MISH: FunctionParameter.Name
+    NEG: FunctionParameter.Name
+    RECIPROCAL: FunctionParameter.Name
+    ROUND: FunctionParameter.Name
+    SELU: FunctionParameter.Name
+    SIGN: FunctionParameter.Name
+    SOFTPLUS: FunctionParameter.Name
+    SOFTSIGN: FunctionParameter.Name
+    SQRT: FunctionParameter.Name
+    THRESHOLDED_RELU: FunctionParameter.Name
+    TRUNC: FunctionParameter.Name
+    alpha: float
+    beta: float
+    function: FunctionParameter.Name
+    def __init__(self, function: _Optional[_Union[FunctionParameter.Name, str]] = ..., alpha: _Optional[float] = ..., beta: _Optional[float] = ...) -> None: ...
 
 class HDF5DataParameter(_message.Message):
     __slots__ = ["batch_size", "shuffle", "source"]
@@ -461,11 +512,12 @@ class LRNParameter(_message.Message):
     def __init__(self, local_size: _Optional[int] = ..., alpha: _Optional[float] = ..., beta: _Optional[float] = ..., norm_region: _Optional[_Union[LRNParameter.NormRegion, str]] = ..., k: _Optional[float] = ..., engine: _Optional[_Union[LRNParameter.Engine, str]] = ...) -> None: ...
 
 class LayerParameter(_message.Message):
-    __slots__ = ["accuracy_param", "argmax_param", "batch_norm_param", "bias_param", "blobs", "bottom", "clip_param", "concat_param", "contrastive_loss_param", "convolution_param", "crop_param", "data_param", "detection_output_param", "dropout_param", "dummy_data_param", "eltwise_param", "elu_param", "embed_param", "exclude", "exp_param", "flatten_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "include", "infogain_loss_param", "inner_product_param", "input_param", "interp_param", "log_param", "loss_param", "loss_weight", "lrn_param", "memory_data_param", "mvn_param", "name", "norm_param", "param", "parameter_param", "permute_param", "phase", "pooling_param", "power_param", "prelu_param", "prior_box_param", "propagate_down", "python_param", "recurrent_param", "reduction_param", "relu_param", "reshape_param", "scale_param", "sigmoid_param", "slice_param", "smooth_l1_loss_param", "softmax_param", "spp_param", "swish_param", "tanh_param", "threshold_param", "tile_param", "top", "transform_param", "type", "window_data_param"]
+    __slots__ = ["accuracy_param", "argmax_param", "batch_norm_param", "bias_param", "binary_param", "blobs", "bottom", "clip_param", "concat_param", "contrastive_loss_param", "convolution_param", "crop_param", "data_param", "detection_output_param", "dropout_param", "dummy_data_param", "eltwise_param", "elu_param", "embed_param", "exclude", "exp_param", "expand_param", "flatten_param", "function_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "include", "infogain_loss_param", "inner_product_param", "input_param", "interp_param", "log_param", "loss_param", "loss_weight", "lrn_param", "matmul_param", "memory_data_param", "mvn_param", "name", "norm_param", "pad_param", "param", "parameter_param", "permute_param", "phase", "pooling_nd_param", "pooling_param", "power_param", "prelu_param", "prior_box_param", "propagate_down", "python_param", "recurrent_param", "reduce_param", "reduction_param", "relu_param", "reshape_param", "resize_param", "scale_param", "sigmoid_param", "slice_param", "smooth_l1_loss_param", "softmax_param", "spp_param", "strided_slice_param", "swish_param", "take_param", "tanh_param", "threshold_param", "tile_param", "top", "transform_param", "type", "window_data_param"]
     ACCURACY_PARAM_FIELD_NUMBER: _ClassVar[int]
     ARGMAX_PARAM_FIELD_NUMBER: _ClassVar[int]
     BATCH_NORM_PARAM_FIELD_NUMBER: _ClassVar[int]
     BIAS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    BINARY_PARAM_FIELD_NUMBER: _ClassVar[int]
     BLOBS_FIELD_NUMBER: _ClassVar[int]
     BOTTOM_FIELD_NUMBER: _ClassVar[int]
     CLIP_PARAM_FIELD_NUMBER: _ClassVar[int]
@@ -481,8 +533,10 @@ class LayerParameter(_message.Message):
     ELU_PARAM_FIELD_NUMBER: _ClassVar[int]
     EMBED_PARAM_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_FIELD_NUMBER: _ClassVar[int]
+    EXPAND_PARAM_FIELD_NUMBER: _ClassVar[int]
     EXP_PARAM_FIELD_NUMBER: _ClassVar[int]
     FLATTEN_PARAM_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_PARAM_FIELD_NUMBER: _ClassVar[int]
     HDF5_DATA_PARAM_FIELD_NUMBER: _ClassVar[int]
     HDF5_OUTPUT_PARAM_FIELD_NUMBER: _ClassVar[int]
     HINGE_LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
@@ -496,14 +550,17 @@ class LayerParameter(_message.Message):
     LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
     LOSS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     LRN_PARAM_FIELD_NUMBER: _ClassVar[int]
+    MATMUL_PARAM_FIELD_NUMBER: _ClassVar[int]
     MEMORY_DATA_PARAM_FIELD_NUMBER: _ClassVar[int]
     MVN_PARAM_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NORM_PARAM_FIELD_NUMBER: _ClassVar[int]
+    PAD_PARAM_FIELD_NUMBER: _ClassVar[int]
     PARAMETER_PARAM_FIELD_NUMBER: _ClassVar[int]
     PARAM_FIELD_NUMBER: _ClassVar[int]
     PERMUTE_PARAM_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
+    POOLING_ND_PARAM_FIELD_NUMBER: _ClassVar[int]
     POOLING_PARAM_FIELD_NUMBER: _ClassVar[int]
     POWER_PARAM_FIELD_NUMBER: _ClassVar[int]
     PRELU_PARAM_FIELD_NUMBER: _ClassVar[int]
@@ -511,16 +568,20 @@ class LayerParameter(_message.Message):
     PROPAGATE_DOWN_FIELD_NUMBER: _ClassVar[int]
     PYTHON_PARAM_FIELD_NUMBER: _ClassVar[int]
     RECURRENT_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_PARAM_FIELD_NUMBER: _ClassVar[int]
     REDUCTION_PARAM_FIELD_NUMBER: _ClassVar[int]
     RELU_PARAM_FIELD_NUMBER: _ClassVar[int]
     RESHAPE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_PARAM_FIELD_NUMBER: _ClassVar[int]
     SCALE_PARAM_FIELD_NUMBER: _ClassVar[int]
     SIGMOID_PARAM_FIELD_NUMBER: _ClassVar[int]
     SLICE_PARAM_FIELD_NUMBER: _ClassVar[int]
     SMOOTH_L1_LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
     SOFTMAX_PARAM_FIELD_NUMBER: _ClassVar[int]
     SPP_PARAM_FIELD_NUMBER: _ClassVar[int]
+    STRIDED_SLICE_PARAM_FIELD_NUMBER: _ClassVar[int]
     SWISH_PARAM_FIELD_NUMBER: _ClassVar[int]
+    TAKE_PARAM_FIELD_NUMBER: _ClassVar[int]
     TANH_PARAM_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_PARAM_FIELD_NUMBER: _ClassVar[int]
     TILE_PARAM_FIELD_NUMBER: _ClassVar[int]
@@ -532,6 +593,7 @@ class LayerParameter(_message.Message):
     argmax_param: ArgMaxParameter
     batch_norm_param: BatchNormParameter
     bias_param: BiasParameter
+    binary_param: BinaryParameter
     blobs: _containers.RepeatedCompositeFieldContainer[BlobProto]
     bottom: _containers.RepeatedScalarFieldContainer[str]
     clip_param: ClipParameter
@@ -548,7 +610,9 @@ class LayerParameter(_message.Message):
     embed_param: EmbedParameter
     exclude: _containers.RepeatedCompositeFieldContainer[NetStateRule]
     exp_param: ExpParameter
+    expand_param: ExpandParameter
     flatten_param: FlattenParameter
+    function_param: FunctionParameter
     hdf5_data_param: HDF5DataParameter
     hdf5_output_param: HDF5OutputParameter
     hinge_loss_param: HingeLossParameter
@@ -562,14 +626,17 @@ class LayerParameter(_message.Message):
     loss_param: LossParameter
     loss_weight: _containers.RepeatedScalarFieldContainer[float]
     lrn_param: LRNParameter
+    matmul_param: MatMulParameter
     memory_data_param: MemoryDataParameter
     mvn_param: MVNParameter
     name: str
     norm_param: NormalizeParameter
+    pad_param: PadParameter
     param: _containers.RepeatedCompositeFieldContainer[ParamSpec]
     parameter_param: ParameterParameter
     permute_param: PermuteParameter
     phase: Phase
+    pooling_nd_param: PoolingNdParameter
     pooling_param: PoolingParameter
     power_param: PowerParameter
     prelu_param: PReLUParameter
@@ -577,16 +644,20 @@ class LayerParameter(_message.Message):
     propagate_down: _containers.RepeatedScalarFieldContainer[bool]
     python_param: PythonParameter
     recurrent_param: RecurrentParameter
+    reduce_param: ReduceParameter
     reduction_param: ReductionParameter
     relu_param: ReLUParameter
     reshape_param: ReshapeParameter
+    resize_param: ResizeParameter
     scale_param: ScaleParameter
     sigmoid_param: SigmoidParameter
     slice_param: SliceParameter
     smooth_l1_loss_param: SmoothL1LossParameter
     softmax_param: SoftmaxParameter
     spp_param: SPPParameter
+    strided_slice_param: StridedSliceParameter
     swish_param: SwishParameter
+    take_param: TakeParameter
     tanh_param: TanHParameter
     threshold_param: ThresholdParameter
     tile_param: TileParameter
@@ -594,7 +665,7 @@ class LayerParameter(_message.Message):
     transform_param: TransformationParameter
     type: str
     window_data_param: WindowDataParameter
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., phase: _Optional[_Union[Phase, str]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., interp_param: _Optional[_Union[InterpParameter, _Mapping]] = ..., permute_param: _Optional[_Union[PermuteParameter, _Mapping]] = ..., prior_box_param: _Optional[_Union[PriorBoxParameter, _Mapping]] = ..., detection_output_param: _Optional[_Union[DetectionOutputParameter, _Mapping]] = ..., norm_param: _Optional[_Union[NormalizeParameter, _Mapping]] = ..., smooth_l1_loss_param: _Optional[_Union[SmoothL1LossParameter, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., phase: _Optional[_Union[Phase, str]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., interp_param: _Optional[_Union[InterpParameter, _Mapping]] = ..., permute_param: _Optional[_Union[PermuteParameter, _Mapping]] = ..., prior_box_param: _Optional[_Union[PriorBoxParameter, _Mapping]] = ..., detection_output_param: _Optional[_Union[DetectionOutputParameter, _Mapping]] = ..., norm_param: _Optional[_Union[NormalizeParameter, _Mapping]] = ..., binary_param: _Optional[_Union[BinaryParameter, _Mapping]] = ..., pad_param: _Optional[_Union[PadParameter, _Mapping]] = ..., pooling_nd_param: _Optional[_Union[PoolingNdParameter, _Mapping]] = ..., matmul_param: _Optional[_Union[MatMulParameter, _Mapping]] = ..., reduce_param: _Optional[_Union[ReduceParameter, _Mapping]] = ..., resize_param: _Optional[_Union[ResizeParameter, _Mapping]] = ..., strided_slice_param: _Optional[_Union[StridedSliceParameter, _Mapping]] = ..., expand_param: _Optional[_Union[ExpandParameter, _Mapping]] = ..., take_param: _Optional[_Union[TakeParameter, _Mapping]] = ..., function_param: _Optional[_Union[FunctionParameter, _Mapping]] = ..., smooth_l1_loss_param: _Optional[_Union[SmoothL1LossParameter, _Mapping]] = ...) -> None: ...
 
 class LogParameter(_message.Message):
     __slots__ = ["base", "scale", "shift"]
@@ -631,6 +702,14 @@ class MVNParameter(_message.Message):
     eps: float
     normalize_variance: bool
     def __init__(self, normalize_variance: bool = ..., across_channels: bool = ..., eps: _Optional[float] = ...) -> None: ...
+
+class MatMulParameter(_message.Message):
+    __slots__ = ["transpose_a", "transpose_b"]
+    TRANSPOSE_A_FIELD_NUMBER: _ClassVar[int]
+    TRANSPOSE_B_FIELD_NUMBER: _ClassVar[int]
+    transpose_a: bool
+    transpose_b: bool
+    def __init__(self, transpose_a: bool = ..., transpose_b: bool = ...) -> None: ...
 
 class MemoryDataParameter(_message.Message):
     __slots__ = ["batch_size", "channels", "height", "width"]
@@ -720,6 +799,24 @@ class PReLUParameter(_message.Message):
     filler: FillerParameter
     def __init__(self, filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., channel_shared: bool = ...) -> None: ...
 
+class PadParameter(_message.Message):
+    __slots__ = ["begin", "end", "mode", "value"]
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    CONSTANT: PadParameter.Mode
+    EDGE: PadParameter.Mode
+    END_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    REFLECT: PadParameter.Mode
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    WRAP: PadParameter.Mode
+    begin: _containers.RepeatedScalarFieldContainer[int]
+    end: _containers.RepeatedScalarFieldContainer[int]
+    mode: PadParameter.Mode
+    value: float
+    def __init__(self, mode: _Optional[_Union[PadParameter.Mode, str]] = ..., begin: _Optional[_Iterable[int]] = ..., end: _Optional[_Iterable[int]] = ..., value: _Optional[float] = ...) -> None: ...
+
 class ParamSpec(_message.Message):
     __slots__ = ["decay_mult", "lr_mult", "name", "share_mode"]
     class DimCheckMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -747,6 +844,32 @@ class PermuteParameter(_message.Message):
     ORDER_FIELD_NUMBER: _ClassVar[int]
     order: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, order: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PoolingNdParameter(_message.Message):
+    __slots__ = ["ceil_mode", "column_major", "count_include_pad", "dilation", "kernel", "pad_begin", "pad_end", "pool", "stride"]
+    class PoolMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    AVE: PoolingNdParameter.PoolMethod
+    CEIL_MODE_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_MAJOR_FIELD_NUMBER: _ClassVar[int]
+    COUNT_INCLUDE_PAD_FIELD_NUMBER: _ClassVar[int]
+    DILATION_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    MAX: PoolingNdParameter.PoolMethod
+    PAD_BEGIN_FIELD_NUMBER: _ClassVar[int]
+    PAD_END_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
+    ceil_mode: bool
+    column_major: bool
+    count_include_pad: bool
+    dilation: _containers.RepeatedScalarFieldContainer[int]
+    kernel: _containers.RepeatedScalarFieldContainer[int]
+    pad_begin: _containers.RepeatedScalarFieldContainer[int]
+    pad_end: _containers.RepeatedScalarFieldContainer[int]
+    pool: PoolingNdParameter.PoolMethod
+    stride: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, pool: _Optional[_Union[PoolingNdParameter.PoolMethod, str]] = ..., kernel: _Optional[_Iterable[int]] = ..., stride: _Optional[_Iterable[int]] = ..., dilation: _Optional[_Iterable[int]] = ..., pad_begin: _Optional[_Iterable[int]] = ..., pad_end: _Optional[_Iterable[int]] = ..., ceil_mode: bool = ..., count_include_pad: bool = ..., column_major: bool = ...) -> None: ...
 
 class PoolingParameter(_message.Message):
     __slots__ = ["engine", "global_pooling", "kernel_h", "kernel_size", "kernel_w", "pad", "pad_h", "pad_w", "pool", "round_mode", "stride", "stride_h", "stride_w"]
@@ -876,6 +999,28 @@ class RecurrentParameter(_message.Message):
     weight_filler: FillerParameter
     def __init__(self, num_output: _Optional[int] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., debug_info: bool = ..., expose_hidden: bool = ...) -> None: ...
 
+class ReduceParameter(_message.Message):
+    __slots__ = ["axis", "keepdims", "operation"]
+    class Operation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    L1: ReduceParameter.Operation
+    L2: ReduceParameter.Operation
+    LOGSUM: ReduceParameter.Operation
+    LOGSUMEXP: ReduceParameter.Operation
+    MAX: ReduceParameter.Operation
+    MEAN: ReduceParameter.Operation
+    MIN: ReduceParameter.Operation
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    PROD: ReduceParameter.Operation
+    SUM: ReduceParameter.Operation
+    SUMSQ: ReduceParameter.Operation
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: bool
+    operation: ReduceParameter.Operation
+    def __init__(self, operation: _Optional[_Union[ReduceParameter.Operation, str]] = ..., axis: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
+
 class ReductionParameter(_message.Message):
     __slots__ = ["axis", "coeff", "operation"]
     class ReductionOp(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -901,6 +1046,54 @@ class ReshapeParameter(_message.Message):
     num_axes: int
     shape: BlobShape
     def __init__(self, shape: _Optional[_Union[BlobShape, _Mapping]] = ..., axis: _Optional[int] = ..., num_axes: _Optional[int] = ...) -> None: ...
+
+class ResizeParameter(_message.Message):
+    __slots__ = ["antialias", "axis", "coordinates", "cubic_coeff_a", "exclude_outside", "extrapolation_value", "mode", "roi_begin", "roi_end", "rounding", "scale", "size"]
+    class Coordinates(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    class Rounding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    ALIGN_CORNERS: ResizeParameter.Coordinates
+    ANTIALIAS_FIELD_NUMBER: _ClassVar[int]
+    ASYMMETRIC: ResizeParameter.Coordinates
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    CEIL: ResizeParameter.Rounding
+    COORDINATES_FIELD_NUMBER: _ClassVar[int]
+    CUBIC: ResizeParameter.Mode
+    CUBIC_COEFF_A_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_OUTSIDE_FIELD_NUMBER: _ClassVar[int]
+    EXTRAPOLATION_VALUE_FIELD_NUMBER: _ClassVar[int]
+    FLOOR: ResizeParameter.Rounding
+    HALF_PIXEL: ResizeParameter.Coordinates
+    HALF_PIXEL_SYMMETRIC: ResizeParameter.Coordinates
+    LINEAR: ResizeParameter.Mode
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    NEAREST: ResizeParameter.Mode
+    PYTORCH_HALF_PIXEL: ResizeParameter.Coordinates
+    ROI_BEGIN_FIELD_NUMBER: _ClassVar[int]
+    ROI_END_FIELD_NUMBER: _ClassVar[int]
+    ROUNDING_FIELD_NUMBER: _ClassVar[int]
+    ROUND_PREFER_CEIL: ResizeParameter.Rounding
+    ROUND_PREFER_FLOOR: ResizeParameter.Rounding
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    TF_CROP_AND_RESIZE: ResizeParameter.Coordinates
+    TF_HALF_PIXEL: ResizeParameter.Coordinates
+    antialias: bool
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    coordinates: ResizeParameter.Coordinates
+    cubic_coeff_a: float
+    exclude_outside: bool
+    extrapolation_value: float
+    mode: ResizeParameter.Mode
+    roi_begin: _containers.RepeatedScalarFieldContainer[float]
+    roi_end: _containers.RepeatedScalarFieldContainer[float]
+    rounding: ResizeParameter.Rounding
+    scale: _containers.RepeatedScalarFieldContainer[float]
+    size: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, mode: _Optional[_Union[ResizeParameter.Mode, str]] = ..., axis: _Optional[_Iterable[int]] = ..., scale: _Optional[_Iterable[float]] = ..., size: _Optional[_Iterable[int]] = ..., coordinates: _Optional[_Union[ResizeParameter.Coordinates, str]] = ..., rounding: _Optional[_Union[ResizeParameter.Rounding, str]] = ..., cubic_coeff_a: _Optional[float] = ..., exclude_outside: bool = ..., antialias: bool = ..., roi_begin: _Optional[_Iterable[float]] = ..., roi_end: _Optional[_Iterable[float]] = ..., extrapolation_value: _Optional[float] = ...) -> None: ...
 
 class SPPParameter(_message.Message):
     __slots__ = ["engine", "pool", "pyramid_height"]
@@ -1109,11 +1302,35 @@ class SolverState(_message.Message):
     learned_net: str
     def __init__(self, iter: _Optional[int] = ..., learned_net: _Optional[str] = ..., history: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., current_step: _Optional[int] = ...) -> None: ...
 
+class StridedSliceParameter(_message.Message):
+    __slots__ = ["axis", "end", "start", "step"]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    end: _containers.RepeatedScalarFieldContainer[int]
+    start: _containers.RepeatedScalarFieldContainer[int]
+    step: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, axis: _Optional[_Iterable[int]] = ..., start: _Optional[_Iterable[int]] = ..., end: _Optional[_Iterable[int]] = ..., step: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class SwishParameter(_message.Message):
     __slots__ = ["beta"]
     BETA_FIELD_NUMBER: _ClassVar[int]
     beta: float
     def __init__(self, beta: _Optional[float] = ...) -> None: ...
+
+class TakeParameter(_message.Message):
+    __slots__ = ["axis", "index", "scalar", "shape"]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SCALAR_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    axis: int
+    index: _containers.RepeatedScalarFieldContainer[int]
+    scalar: bool
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, axis: _Optional[int] = ..., index: _Optional[_Iterable[int]] = ..., shape: _Optional[_Iterable[int]] = ..., scalar: bool = ...) -> None: ...
 
 class TanHParameter(_message.Message):
     __slots__ = ["engine"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TypeVar, cast
 
+import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
@@ -58,7 +59,8 @@ def overhead_bytes(data: bytes, kind: Descriptor, limit: int) -> int:
         if position >= end:
             around.pop()
             continue
-        key, position = _varint(data, position, end)
+        start = position
+        key, position = _varint(data, start, end)
         form = key & 7
         if form == 0:
             _, position = _varint(data, position, end)
@@ -77,7 +79,7 @@ def overhead_bytes(data: bytes, kind: Descriptor, limit: int) -> int:
                 total += _STRING_BYTES
             position = stop
         elif form in (1, 5):
-            position += 8 if form == 1 else 4
+            position = _past_run(data, start, position + (8 if form == 1 else 4), end)
         elif form in (3, 4):
             # Caffe's messages have no groups; the parser keeps what one holds as bytes.
             groups += 1 if form == 3 else -1
@@ -89,6 +91,20 @@ def overhead_bytes(data: bytes, kind: Descriptor, limit: int) -> int:
 def _message_bytes(kind: Descriptor) -> int:
     """What an empty message takes, about."""
     return _HEAD_BYTES + _SLOT_BYTES * len(kind.fields)
+
+
+def _past_run(data: bytes, start: int, stop: int, end: int) -> int:
+    """Where fields of the same key and width end that begin with the one from `start` to `stop`.
+
+    Caffe2 packs no numbers: weights are millions of such fields in a row.
+    """
+    step = stop - start
+    while stop < end and data[stop] == data[start] and data[start] < 0x80:
+        keys = np.frombuffer(data, np.uint8)[stop:min(end, stop + 2**20 * step):step]
+        other = np.flatnonzero(keys != data[start])
+        count = int(other[0]) if other.size else keys.size
+        stop += step * count
+    return stop
 
 
 def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:

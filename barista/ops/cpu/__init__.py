@@ -10,7 +10,18 @@ import numpy.typing as npt
 from ...blob import HOST, Tensor
 from ...errors import UnsupportedError
 from ...gemm.shapes import ConvolutionGeometry, GemmShape
-from ..base import AxisGeometry, DetectionRule, LossRule, OpSet, PoolingGeometry, Shape, StridedGeometry, Taps
+from ..base import (
+    AxisGeometry,
+    DetectionRule,
+    LookupGeometry,
+    LossRule,
+    OpSet,
+    PoolingGeometry,
+    Shape,
+    StridedGeometry,
+    Taps,
+    WindowGeometry,
+)
 from ..program import parse
 from .broadcast import CpuBroadcast, CpuPReLU
 from .combine import CpuCombine, CpuDropout, CpuJoin
@@ -19,6 +30,7 @@ from .detection import CpuDetection
 from .elementwise import CpuElementwise, CpuElementwiseGroup
 from .gemm import CpuGemm
 from .label_loss import CpuInfogainLoss, CpuMultinomialLoss
+from .lookup import CpuFold, CpuLookup
 from .loss import (
     CpuAccuracy,
     CpuEuclideanLoss,
@@ -27,6 +39,7 @@ from .loss import (
     CpuSoftmax,
     CpuSoftmaxLoss,
 )
+from .matmul import CpuMatMul
 from .norm import CpuBatchNorm, CpuLRN
 from .picking import CpuArgMax, CpuGather
 from .pooling import CpuAveragePooling, CpuMaxPooling
@@ -35,6 +48,7 @@ from .sampling import CpuInterpolation
 from .stochastic_pooling import CpuStochasticPooling
 from .threads import Threads
 from .unit_length import CpuUnitLength
+from .window_pooling import CpuMaxWindows, CpuMeanWindows
 
 
 class CpuOps(OpSet):
@@ -156,6 +170,18 @@ class CpuOps(OpSet):
 
     def interpolation(self, planes: int, rows: Taps, columns: Taps) -> CpuInterpolation:
         return self.use(CpuInterpolation(planes, rows, columns, self.dtype, self.threads))
+
+    def lookup(self, geometry: LookupGeometry) -> CpuLookup:
+        return self.use(CpuLookup(geometry))
+
+    def fold(self, geometry: AxisGeometry, operation: str) -> CpuFold:
+        return self.use(CpuFold(geometry, operation, self.threads))
+
+    def matmul(self, a_shape: Shape, b_shape: Shape, trans_a: bool, trans_b: bool) -> CpuMatMul:
+        return self.use(CpuMatMul(a_shape, b_shape, trans_a, trans_b))
+
+    def window_pooling(self, geometry: WindowGeometry, maximum: bool) -> CpuMaxWindows | CpuMeanWindows:
+        return self.use(CpuMaxWindows(geometry, self.threads) if maximum else CpuMeanWindows(geometry, self.threads))
 
     def detection_output(self, images: int, priors: int, rule: DetectionRule) -> CpuDetection:
         return self.use(CpuDetection(images, priors, rule, self.dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,10 +19,18 @@ from .threads import PARALLEL, Threads, split
 # the interpreter lock after each ufunc: on small chunks two of them are slower than one (measured).
 CHUNK = 262144
 
+_ERF = np.frompyfunc(math.erf, 1, 1)
+
+
+def _erf(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    """The error function, which NumPy lacks."""
+    out[...] = _ERF(x)
+
+
 UFUNCS: dict[str, Callable[..., Any]] = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "neg": np.negative, "pow": np.power,
     "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "tanh": np.tanh, "abs": np.abs, "sign": np.sign,
-    "max": np.maximum, "min": np.minimum,
+    "max": np.maximum, "min": np.minimum, "floor": np.floor, "erf": _erf,
     "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal,
 }
 COMPARISONS = frozenset(("<", "<=", ">", ">=", "==", "!="))

@@ -20,7 +20,7 @@ _TEXT = {
     "<": "({} < {})", "<=": "({} <= {})", ">": "({} > {})", ">=": "({} >= {})", "==": "({} == {})", "!=": "({} != {})",
     "exp": "exponential({})", "log": "logarithm({})", "sqrt": "square_root({})", "tanh": "hyperbolic_tangent({})",
     "pow": "power({}, {})", "abs": "magnitude({})", "sign": "signum({})", "max": "larger({}, {})",
-    "min": "smaller({}, {})", "where": "({} ? {} : {})",
+    "min": "smaller({}, {})", "floor": "floor({})", "erf": "erf({})", "where": "({} ? {} : {})",
 }
 
 # Elements of a work-item on CPU devices: long against the price of a work-group, short enough to share out.
