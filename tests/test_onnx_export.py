@@ -285,6 +285,8 @@ OWN: dict[str, tuple[str, dict[str, Any]]] = {
     "resize_linear": (layer("Resize", more="resize_param { mode: LINEAR axis: 2 axis: 3 size: 8 size: 4 }"), {"x": X}),
     "resize_corners": (layer("Resize", more="resize_param { mode: LINEAR axis: 2 axis: 3 size: 8 size: 4 coordinates: "
                                             "ALIGN_CORNERS }"), {"x": X}),
+    "resize_scale_of_sizes": (layer("Resize", more="resize_param { mode: LINEAR axis: 2 axis: 3 scale: 1.857142857 "
+                                                   "scale: 2.222222222 size: 13 size: 20 }"), {"x": (2, 1, 7, 9)}),
     "resize_cubic": (layer("Resize", more="resize_param { mode: CUBIC axis: 2 axis: 3 size: 9 size: 9 cubic_coeff_a: "
                                           "-0.5 }"), {"x": X}),
 }

@@ -119,7 +119,9 @@ def _resize(graph: Graph, step: Step) -> None:
     if param.coordinates == ResizeParameter.HALF_PIXEL_SYMMETRIC and graph.opset < _SYMMETRIC:
         raise UnsayableError(f"coordinates HALF_PIXEL_SYMMETRIC exist from opset {_SYMMETRIC} on; give a newer opset")
     scales, roi = "", ""
-    if param.scale:
+    # Where the scale is that of the sizes, these are written: a product of rounded numbers may fall short of them.
+    if not all(math.isclose(shape[axis] * scale, result[axis], rel_tol=1e-6)
+               for axis, scale in zip(axes, param.scale, strict=False)):
         full = [1.0] * len(shape)
         for axis, scale in zip(axes, param.scale, strict=True):
             full[axis] = scale
