@@ -134,8 +134,7 @@ def _fed(model: NetParameter, given: set[str]) -> list[LayerParameter]:
         return layers
     if len(inputs) > 1:
         raise NetError(f"the model's inputs are {', '.join(inputs)}; no data layer has a top {missing[0]!r}. Name "
-                       f"the tops "
-                       "of data layers as the inputs")
+                       "the tops of data layers as the inputs")
     return layers
 
 
@@ -157,8 +156,7 @@ def rename_input(model: NetParameter, data: NetParameter) -> None:
     old, new = inputs[0], tops[0]
     if new in _tops(layer for layer in model.layer if layer.type != "Input"):
         raise NetError(f"the model has a blob {new!r} of its own; name the first top of the data layers {old!r}, as "
-                       f"its "
-                       "input")
+                       "its input")
     logger.info("The model's input %s is read from the blob %s of the data layers", old, new)
     for layer in model.layer:
         layer.top[:] = [new if name == old else name for name in layer.top]
@@ -238,8 +236,7 @@ def _renew(layers: Sequence[LayerParameter], end: str, head: Head) -> None:
     if layer is None or layer.type not in _CLASSIFIERS:
         what = f"{layer.name} ({layer.type})" if layer is not None else "the data"
         raise NetError(f"--classes replaces an InnerProduct or a Convolution; before the loss stands {what}. Choose "
-                       f"another "
-                       "blob with --loss-bottom, or write the net by hand (barista convert)")
+                       "another blob with --loss-bottom, or write the net by hand (barista convert)")
     param = getattr(layer, _CLASSIFIERS[layer.type])
     logger.info("Layer %s (%s) is learnt anew, with %d outputs instead of %d", layer.name, layer.type, head.classes,
                 param.num_output)

@@ -57,8 +57,7 @@ def add_arguments(parser: Parser) -> None:
                        help="images a batch (default: what --input says, or 32)")
     group.add_argument("--crop", default=None, type=at_least(0), metavar="N",
                        help="cut images to N x N pixels, in training at random places (default: the model's input, "
-                            "where "
-                            "that is square; 0: not at all)")
+                            "where that is square; 0: not at all)")
     group.add_argument("--mean-value", default=None, type=_numbers, metavar="B,G,R",
                        help="subtract from all pixels: one number, or one for each channel")
     group.add_argument("--mean-file", default=None, metavar="FILE", help="subtract an image (binaryproto)")
@@ -85,8 +84,7 @@ def run(args: argparse.Namespace) -> None:
         if len(ports) != 1 or ports[0].shape is None or len(ports[0].shape) != 4:
             inputs = ", ".join(f"{port.blob} {port.shape}" for port in ports)
             raise NetError(f"--data feeds a model with one input of images (N, C, H, W); this one has {inputs}. Name "
-                           f"a net "
-                           "with data layers in the solver's field net")
+                           "a net with data layers in the solver's field net")
         data = _databases(args, ports[0].blob, [int(size or 1) for size in ports[0].shape])
     rename_input(converted.net, data)
     head = Head(args.loss, args.loss_bottom, args.classes, args.classes_rate)
@@ -108,19 +106,16 @@ def _solver_net(args: argparse.Namespace, solver: SolverParameter) -> NetParamet
     for field in ("net_param", "train_net_param", "test_net", "test_net_param"):
         if field in {known.name for known, _ in solver.ListFields()}:
             raise SolverError(f"{args.solver}: it has the field {field}; for finetune give the data layers of both "
-                              f"phases "
-                              "in one file, named by the field net")
+                              "phases in one file, named by the field net")
     path = solver.net or solver.train_net
     if path and args.data:
         raise UsageError(f"{args.solver} names the net {path!r}, and --data is given too; take one of them out")
     if not path and not args.data:
         raise UsageError(f"there are no images to train with: give --data DB, or let {args.solver} name a net with "
-                         f"data "
-                         "layers (net: \"data.prototxt\")")
+                         "data layers (net: \"data.prototxt\")")
     if solver.test_iter and args.data and not args.test_data:
         raise SolverError(f"{args.solver}: it has test_iter, and there is nothing to test with; give --test-data DB, "
-                          f"or take "
-                          "test_iter and test_interval out")
+                          "or take test_iter and test_interval out")
     if args.test_data and not solver.test_iter:
         logger.warning("--test-data has no effect: %s has no test_iter and test_interval", args.solver)
     if not path:

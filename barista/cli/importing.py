@@ -24,8 +24,7 @@ def add_imported(parser: Parser) -> None:
                        help="shape of an input; may be given more than once. ONNX: where the model's is not wanted, "
                             "or has "
                             "sizes without a number, which are 1 otherwise. Caffe2: needed where no value_info.json "
-                            "lies "
-                            "beside the nets")
+                            "lies beside the nets")
     group.add_argument("--fill-seed", default=0, type=at_least(0), metavar="N",
                        help="Caffe2: start of the random numbers of fills such as XavierFill (default 0)")
 

@@ -268,6 +268,21 @@ class Layer:
             raise self.error(str(error)) from None
 
 
+class ZeroGradientLayer(Layer):
+    """Base of layers whose bottoms have a gradient, which is 0.  What derives from it calls its `reshape`."""
+
+    def reshape(self, bottom: Bottoms, top: Tops) -> None:
+        self._zero = [self.ops.elementwise("dx = 0", ("dx",), blob.count) for blob in bottom]
+
+    def backward_needs(self) -> tuple[bool, bool]:
+        return False, False
+
+    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
+        for zero, blob, wanted in zip(self._zero, bottom, propagate_down, strict=True):
+            if wanted:
+                zero.run({"dx": blob.grad})
+
+
 def rectified_before(before: Layer, layer: Layer) -> bool:
     """Whether a layer is a ReLU, in place on the one top of the layer before it, which can compute it on its way."""
     return (before.can_rectify and layer.rectifies and len(before.param.top) == 1

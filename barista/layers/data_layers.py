@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from ..blob import HOST
@@ -17,7 +16,7 @@ from ..data.transformer import Transformer
 from ..data.window_batches import WindowBatches
 from ..errors import DataError, NetError
 from ..proto.caffe_pb2 import DataParameter
-from .base import Bottoms, Count, Layer, Tops, exactly, register
+from .base import Bottoms, Count, Layer, Tops, ZeroGradientLayer, exactly, register
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +204,7 @@ class MemoryData(Layer):
 
 
 @register("HDF5Output")
-class HDF5Output(Layer):
+class HDF5Output(ZeroGradientLayer):
     """Writes two bottoms, of up to 4 axes, into the datasets ``data`` and ``label`` of an HDF5 file.
 
     Caffe: the file is made with the net, and axes that a bottom lacks have size 1.  There a second forward pass ends
@@ -228,21 +227,13 @@ class HDF5Output(Layer):
         if bottom[0].shape[0] != bottom[1].shape[0]:
             raise self.error(f"bottoms of shapes {bottom[0].shape} and {bottom[1].shape} differ in their first axis; "
                              "each row of data needs one of label")
-        self._zero = [self.ops.elementwise("dx = 0", ("dx",), blob.count) for blob in bottom]
+        super().reshape(bottom, top)
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         log.info("Saving HDF5 file %s", self._rows.path, extra={"origin": "hdf5_output_layer.cpp:33"})
         self._rows.append(*(blob.value.read(HOST).reshape(blob.shape + (1,) * (4 - len(blob.shape)))
                             for blob in bottom))
         log.info("Successfully saved %d rows", bottom[0].shape[0], extra={"origin": "hdf5_output_layer.cpp:38"})
-
-    def backward_needs(self) -> tuple[bool, bool]:
-        return False, False
-
-    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
-        for zero, blob, wanted in zip(self._zero, bottom, propagate_down, strict=True):
-            if wanted:
-                zero.run({"dx": blob.grad})
 
     def close(self) -> None:
         if hasattr(self, "_rows"):  # a setup that failed has opened none

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ..blob import HOST, Blob
 from ..errors import NetError, UnsupportedError
 from ..ops.base import DetectionRule
 from ..proto.caffe_pb2 import PriorBoxParameter
-from .base import Bottoms, Count, Layer, Tops, exactly, register
+from .base import Bottoms, Count, Layer, Tops, ZeroGradientLayer, exactly, register
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ ROW = 7
 
 
 @register("PriorBox")
-class PriorBox(Layer):
+class PriorBox(ZeroGradientLayer):
     """Default boxes of all cells of a feature map, the first bottom, in an image, the second one.
 
     The top (1, 2, boxes * 4) has the corners xmin, ymin, xmax, ymax in shares of the image, cell after cell, and then
@@ -88,7 +88,7 @@ class PriorBox(Layer):
         priors[0, 0] = boxes
         priors[0, 1] = self._variances * (len(boxes) // 4)
         self._copy = self.ops.elementwise("y = x", ("x", "y"), top[0].count)
-        self._zero = [self.ops.elementwise("dx = 0", ("dx",), blob.count) for blob in bottom]
+        super().reshape(bottom, top)
 
     def _boxes(self, map_: Blob, image: Blob) -> Iterator[tuple[float, ...]]:
         """Corners of all boxes, cell after cell, row after row."""
@@ -122,14 +122,6 @@ class PriorBox(Layer):
 
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         self._copy.run({"x": self._priors, "y": top[0].value})
-
-    def backward_needs(self) -> tuple[bool, bool]:
-        return False, False
-
-    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
-        for zero, blob, wanted in zip(self._zero, bottom, propagate_down, strict=True):
-            if wanted:
-                zero.run({"dx": blob.grad})
 
 
 @register("DetectionOutput")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import NetError
 from ..ops.base import AxisGeometry
-from .base import Bottoms, Count, Layer, Tops, exactly, register
+from .base import Bottoms, Count, Layer, Tops, ZeroGradientLayer, exactly, register
 
 
 @register("Concat")
@@ -204,22 +204,11 @@ class Reshape(_Reinterpret):
 
 
 @register("Silence")
-class Silence(Layer):
+class Silence(ZeroGradientLayer):
     """Uses up bottoms so that they are no outputs of the net; their gradient is 0."""
 
     bottoms = Count(1)
     tops = exactly(0)
 
-    def reshape(self, bottom: Bottoms, top: Tops) -> None:
-        self._zero = [self.ops.elementwise("dx = 0", ("dx",), blob.count) for blob in bottom]
-
     def forward(self, bottom: Bottoms, top: Tops) -> None:
         """Nothing to compute."""
-
-    def backward_needs(self) -> tuple[bool, bool]:
-        return False, False
-
-    def backward(self, top: Tops, propagate_down: Sequence[bool], bottom: Bottoms) -> None:
-        for zero, blob, wanted in zip(self._zero, bottom, propagate_down, strict=True):
-            if wanted:
-                zero.run({"dx": blob.grad})
