@@ -102,15 +102,6 @@ def database_layers(top: str, sources: Iterable[tuple[int, LayerParameter]]) -> 
     return net
 
 
-def without_weights(net: NetParameter) -> NetParameter:
-    """A copy of the definition alone."""
-    bare = NetParameter()
-    bare.CopyFrom(net)
-    for layer in bare.layer:
-        layer.ClearField("blobs")
-    return bare
-
-
 # ---- data -------------------------------------------------------------------------------------------------
 
 

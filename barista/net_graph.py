@@ -8,9 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TypeVar
 
 from .errors import NetError, nearest
 from .proto.caffe_pb2 import LayerParameter, NetParameter, NetState, NetStateRule, Phase
+
+M = TypeVar("M", NetParameter, LayerParameter)
 
 # Caffe: an output of a layer is named by the layer's index and the index of the top.
 Top = tuple[int, int]
@@ -47,11 +50,14 @@ def keeps(layer: LayerParameter, state: NetState) -> bool:
     return all(rule_failure(state, rule) is not None for rule in layer.exclude)
 
 
+def _without(message: M, field: str) -> M:
+    """A copy of a message without one field, which is not copied on the way: it may hold all the weights."""
+    return type(message)(**{known.name: value for known, value in message.ListFields() if known.name != field})
+
+
 def filter_net(net: NetParameter) -> NetParameter:
     """A copy of `net` with the layers that its state keeps."""
-    kept = NetParameter()
-    kept.CopyFrom(net)
-    del kept.layer[:]
+    kept = _without(net, "layer")
     kept.layer.extend(layer for layer in net.layer if keeps(layer, net.state))
     return kept
 
@@ -104,9 +110,7 @@ def insert_splits(net: NetParameter) -> NetParameter:
     Caffe: names are blob_layer_top_split_k; a loss weight moves to the first top of the split.
     """
     source, uses, weights = _sources(net.layer)
-    result = NetParameter()
-    result.CopyFrom(net)
-    del result.layer[:]
+    result = _without(net, "layer")
     taken: dict[Top, int] = defaultdict(int)
     for i, original in enumerate(net.layer):
         layer = result.layer.add()
@@ -193,11 +197,9 @@ def plan_backward(steps: Sequence[Step], force: bool) -> tuple[list[bool], list[
 
 
 def without_weights(net: NetParameter) -> NetParameter:
-    """`net` without the numbers of its parameters, for the log."""
+    """`net` without the numbers of its parameters: the definition alone."""
     if not any(layer.blobs for layer in net.layer):
         return net
-    copy = NetParameter()
-    copy.CopyFrom(net)
-    for layer in copy.layer:
-        del layer.blobs[:]
+    copy = _without(net, "layer")
+    copy.layer.extend(_without(layer, "blobs") for layer in net.layer)
     return copy

@@ -7,8 +7,8 @@ import logging
 import os
 
 from ..files import replacing, why_unwritable
-from ..finetune import without_weights
 from ..frontends.prototxt import to_text
+from ..net_graph import without_weights
 from ..proto.caffe_pb2 import NetParameter
 from ..weights import write_weights
 from .arguments import Parser, UsageError
