@@ -1,8 +1,9 @@
-# Everything a newcomer or a contributor needs; no root, no compiler. The packages go into .venv.
+# Everything a newcomer or a contributor needs; no root, and but for hls-test no compiler. The packages go into .venv.
 #
 #   make demo       train a network on handwritten digits, in about a minute
 #   make test       lint, types and all tests that are not marked slow
 #   make test-all   the slow tests as well, and the oldest and newest protobuf
+#   make hls-test   the HLS kernels in C-simulation, all of it; needs a C++ compiler (g++)
 #   make lint       only lint and types
 #   make clean      remove what these made
 #
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all hls-test lint clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/demo.stamp
@@ -26,6 +27,10 @@ test: lint
 test-all: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 	$(BIN)/python tools/check_protobuf_range.py
+
+# Here a missing compiler is a failure; elsewhere these tests are skipped without one.
+hls-test: $(VENV)/test.stamp
+	BARISTA_REQUIRE_HLS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m hls
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import UnsupportedError, nearest
+from .errors import DeviceError, MissingExtraError, UnsupportedError, nearest
 from .ops.base import OpSet
 from .schedule import OPENCL, Schedule
 
@@ -90,10 +90,18 @@ def _opencl(host: OpSet, device: str | None, schedule: str | PathLike[str] | Non
 
 
 def _is_processor(device: str | None) -> bool:
-    """Whether the OpenCL device is the processor: beside an emulated board it computes faster so than by NumPy."""
-    from .ops.opencl import OpenCLOps
+    """Whether the OpenCL device is the processor: beside an emulated board it computes faster so than by NumPy.
 
-    return OpenCLOps.is_processor(device)
+    Where there is no device, and none is asked for, that is no error here: bitstreams of engine csim do without.
+    """
+    try:
+        from .ops.opencl import OpenCLOps
+
+        return OpenCLOps.is_processor(device)
+    except (DeviceError, MissingExtraError):
+        if device is not None:
+            raise
+        return False
 
 
 def _opencl_beside(host: OpSet, device: str | None, schedule: str | PathLike[str] | None, measure: bool) -> OpSet:

@@ -1,4 +1,4 @@
-"""Find the folders that ship beside the package, networks and OpenCL kernels, and the user's cache.
+"""Find the folders that ship beside the package, networks, OpenCL kernels and HLS code, and the user's cache.
 
 In a checkout and an editable install they stand next to ``barista/``; a wheel carries them inside it
 (``[options] package_dir`` in setup.cfg). Nobody else needs to know which of the two it is.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .errors import DataError, nearest
 
-FOLDERS = ("prototxt", "opencl_kernels")
+FOLDERS = ("prototxt", "opencl_kernels", "hls")
 """The folders that ship; each has its line in setup.cfg."""
 
 _PACKAGE = Path(__file__).resolve().parent

@@ -112,7 +112,7 @@ DIRECTIONS = {
     "ops.scheduled": ["ops.base", "ops.hosted", "blob", "gemm", "schedule"],
     "ops.cpu": ["ops.base", "ops.program", "ops.columns", "blob", "gemm"],
     "ops.fpga": ["ops.base", "ops.hosted", "ops.scheduled", "ops.columns", "blob", "gemm", "precision", "schedule",
-                 "hardware", "runtime", "resources"],
+                 "hardware", "runtime", "synthesis", "resources"],
     "ops.opencl": ["ops.base", "ops.tuned", "ops.program", "ops.hosted", "blob", "gemm", "runtime", "resources",
                    "schedule"],
     "ops": [],
@@ -139,12 +139,13 @@ DIRECTIONS = {
             "blob", "rng", "compose", "proto", "frontends", "weights"],
     "latency": ["hardware", "gemm", "precision", "resources"],
     "schedule": ["gemm", "latency", "hardware", "precision"],
+    "synthesis": ["", "gemm", "precision", "hardware", "latency", "schedule", "resources", "files"],
     "compose": ["ops.base", "ops.cpu", "ops.opencl", "ops.fpga", "ops.verify", "ops.scheduled", "schedule"],
     "solvers": ["net", "layers", "ops.base", "blob", "rng", "proto", "frontends", "files", "hdf5", "weights"],
     "cli": ["", "solvers", "net", "data", "frontends", "proto", "compose", "ops.base", "ops.tuned", "rng", "glog",
             "resources", "runtime.devices", "runtime.context", "runtime.icd", "runtime.bitstream_build",
-            "runtime.bitstream_program", "hardware", "gemm", "precision", "blob", "latency", "schedule", "layers",
-            "net_graph", "memory_plan", "files", "python_layer", "draw", "weights", "finetune"],
+            "runtime.bitstream_program", "hardware", "gemm", "precision", "blob", "latency", "schedule", "synthesis",
+            "layers", "net_graph", "memory_plan", "files", "python_layer", "draw", "weights", "finetune"],
     "__main__": ["cli"],
     "": ["net", "net_spec", "layers", "python_layer", "pycaffe", "solvers", "compose", "rng", "glog", "proto", "io",
          "classifier", "detector", "coord_map", "draw", "alias"],
@@ -335,9 +336,9 @@ def test_errors_are_ours(module: str) -> None:
 
 
 # Folders and files of the checkout that are text of ours.
-TEXTS = ("barista", "docs", "examples", "opencl_kernels", "prototxt", "tools", "tests", "benchmarks", "README.md",
-         "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "setup.cfg", "ruff.toml", "pyproject.toml")
-SUFFIXES = {".py", ".md", ".cl", ".h", ".prototxt", ".proto", ".toml", ".cfg", ".txt", ".pyi", ""}
+TEXTS = ("barista", "docs", "examples", "hls", "opencl_kernels", "prototxt", "tools", "tests", "benchmarks",
+         "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "setup.cfg", "ruff.toml", "pyproject.toml")
+SUFFIXES = {".py", ".md", ".cl", ".cpp", ".h", ".prototxt", ".proto", ".toml", ".cfg", ".txt", ".pyi", ""}
 # Paths of somebody's machine, and marks of unfinished work; written so that this file does not hold them.
 BANNED = [r"/(?:work|home|root|Users)/\w", r"/t" r"mp/\w", r"\bTO" r"DO\b", r"\bFIX" r"ME\b", r"\bX" r"XX\b"]
 

@@ -16,6 +16,7 @@ from barista.precision.formats import number_format
 
 REQUIRED = [field.name for field in dataclasses.fields(Board) if field.type in ("int", "float")]
 OPTIONAL = [field.name for field in dataclasses.fields(Board) if field.type in ("int | None", "float | None")]
+WORDS = [field.name for field in dataclasses.fields(Board) if field.type == "str | None"]
 SHIPPED = Path(load_board.__code__.co_filename).parent / "boards"
 CARDS = [name for name in board_names() if name != "emulated"]
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "boards.md").read_text(encoding="utf-8")
@@ -38,8 +39,9 @@ def test_these_boards_ship() -> None:
 def test_every_figure_has_its_source(name: str) -> None:
     board = load_board(name)
     known = [figure for figure in OPTIONAL if getattr(board, figure) is not None]
+    words = [word for word in WORDS if getattr(board, word) is not None]
     assert board.name == name
-    assert sorted(board.sources) == sorted(REQUIRED + known)
+    assert sorted(board.sources) == sorted(REQUIRED + known + words)
     assert all(getattr(board, figure) > 0 for figure in REQUIRED + known)
     assert board.is_emulated == (name == "emulated")
 
@@ -60,6 +62,8 @@ def test_cards_have_what_plans_for_cards_need(name: str) -> None:
     board = load_board(name)
     for figure in ("uram", "port_bits_per_cycle", "axi_latency_cycles", "reconfiguration_s"):
         assert board.need(figure, "this test") > 0
+    for word in ("shell", "memories"):
+        assert board.need_words(word, "this test")
 
 
 def test_the_figures_are_those_of_the_evaluations() -> None:
@@ -77,7 +81,7 @@ def test_the_document_says_what_the_files_say(name: str) -> None:
     board = load_board(name)
     for figure, source in board.sources.items():
         value = getattr(board, figure)
-        shown = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        shown = value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:g}"
         assert f"| `{figure}` | {shown} | {source} |" in DOCUMENT
     (section,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(board.sources)
@@ -126,7 +130,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("[dsp]", "[dsp", r"board\.toml: not TOML"),
     ("[dsp]", "[dps]", r"a board has no 'dps'; did you mean 'dsp'\?"),
-    ("[uram]", "[zzz]", r"a board has no 'zzz'; it has name, .*dsp, .*uram, .*untiling_bytes_per_s"),
+    ("[uram]", "[zzz]", r"a board has no 'zzz'; it has name, .*dsp, .*uram, .*shell, memories, kernel_region"),
     ("value = 6_840", "value = 0", r"dsp is 0; give a number above 0$"),
     ("value = 6_840", "value = -3", r"dsp is -3; give a number above 0$"),
     ("value = 960", "value = 0", r"uram is 0; give a number above 0, or leave the table out"),
@@ -139,6 +143,8 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     ('source = "clock of the thesis\'s design, section 4.3"', 'source = " "',
      r"clock_hz has no source; say where 250000000 comes from"),
     ("part =", "# part =", r"part is missing or is no text"),
+    ('"DDR[0], ', '"DDR, ', r"memories is 'DDR, DDR\[1\], DDR\[2\], DDR\[3\]'; see the boards that ship for the form"),
+    ('value = "xilinx_aws', 'value = "$(rm) xilinx_aws', r"shell is '\$\(rm\) xilinx_aws.*'; see the boards that ship"),
     (OWN[OWN.index("[bram_bits]"):OWN.index("[clock_hz]")], "",
      r"bram_bits is missing; add a table \[bram_bits\] of a value and its source"),
     ('name = "vu9p_f1"', 'name = "my card"', r"the name 'my card' becomes part of file names; use letters, digits, _"),

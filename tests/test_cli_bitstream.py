@@ -182,7 +182,7 @@ def test_damaged_binaries_are_shown(tmp_path: Path, capsys: Capture, content: by
 
 def test_help_and_document_name_every_board(capsys: Capture) -> None:
     document = (Path(__file__).parents[1] / "docs" / "command-line.md").read_text(encoding="utf-8")
-    [row] = re.findall(r"^\| `--board NAME` \| `build`, `import` \|.*$", document, re.MULTILINE)
+    [row] = re.findall(r"^\| `--board NAME` \| `build`, `configure`, `import` \|.*$", document, re.MULTILINE)
     status, out, _ = say(capsys, "--help")
     assert status == 0
     for name in board_names():

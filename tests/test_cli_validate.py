@@ -291,3 +291,19 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_report(Report("t", [], [], Table("d", ("v",), [])), tmp_path / "file", "x")
+
+
+@pytest.mark.hls
+def test_the_hls_code_moves_and_keeps_what_the_models_count(tmp_path: Path, capsys: Capture) -> None:
+    status, out, _ = say(capsys, "--against", "csim", "--network", "lenet", "--batch", "1", "--report", tmp_path)
+    assert status == 0
+    report, _, _ = check_files(tmp_path, "csim")
+    assert re.search("product, whole tiles: mean error 0.00 %.* goal met", out)
+    assert re.search(r"convolution, appendix A: .* lowest \+.* goal met", out)
+    rows = report["details"]["rows"]
+    on_chip = [row for row in rows if row["part"] == "on chip"]
+    memories = {row["configuration"].split()[-1] for row in on_chip}
+    assert memories == {"tile_a", "tile_b", "sums_c", "line", "kern", "out"}
+    assert all(row["predicted"] == row["observed"] > 0 and row["unit"] == "words" for row in on_chip)
+    # Eq. 4.2 leaves out that whole tiles move.
+    assert any(row["predicted"] < row["observed"] for row in rows if row["model"] == "product, Eq. 4.2")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +18,7 @@ from ..hardware import bitstream as bitstreams
 from ..hardware.bitstream import Bitstream
 from ..hardware.board import EMULATED, BoardSummary, board_names, load_board
 from ..hardware.library import Library
+from ..hardware.manifest import CSIM, check_build
 from ..precision.formats import NumberFormat
 from .arguments import Parser, UsageError
 
@@ -29,6 +28,7 @@ DESCRIPTION = """Work on bitstreams: a device binary that holds a GEMM array, an
 what it is.
 
   build            compile a kernel for this machine's OpenCL device, for the board 'emulated'
+  configure        write a folder for each design of a schedule, or for one, that a machine with Vitis builds
   import FILE      copy an .xclbin that a vendor's tools built, and write its manifest
   list DIR         the bitstreams of a folder
   inspect FILE     what a bitstream is
@@ -37,13 +37,15 @@ what it is.
 EXAMPLES = """  barista bitstream build --tile 16,16,64 --precision fp32 --board emulated
   barista bitstream list bitstreams
   barista bitstream verify bitstreams/gemm_array_16x16x64_fp32_emulated.json
+  barista bitstream configure --from-schedule schedule.json --out hls_build
+  barista bitstream import hls_build/gemm_array_32x32x64_fp32_u250/build/hw/gemm_array_32x32x64_fp32_u250.xclbin
   barista bitstream import gemm.xclbin --tile 32,32,64 --precision fp32 --board u250 --kernel gemm"""
 
 # What `build` makes, and where `build` and `import` write, unless told otherwise.
 TILE, PRECISION, ENGINE, OUT = "16,16,64", "fp32", "array", "bitstreams"
 
-# What an .xclbin begins with.
-XCLBIN_MAGIC = b"xclbin2\0"
+# Engines that equal the array's model bit for bit in floats too.
+EXACT = ("array", CSIM)
 # Tiles of the product that `verify` compares: more than one in each direction.
 VERIFIED_TILES = (2, 3, 2)
 # Bound of the difference in units of the sum of the products' magnitudes; float32 rounds at 2^-24.
@@ -56,23 +58,37 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("path", metavar="PATH", nargs="?", default=None, help="FILE or DIR that the action works on")
     group = parser.add_argument_group("what a bitstream is for")
     group.add_argument("--tile", default=None, metavar="TR,TC,TP",
-                       help=f"build, import: sizes of tiles; the array has TR x TC elements (build: default {TILE})")
+                       help="build, configure, import: sizes of tiles; the array has TR x TC elements (build: default "
+                            f"{TILE})")
     group.add_argument("--precision", default=None, metavar="NAME",
-                       help=f"build, import: fp32, dfxp8, dfxp12, dfxp14 or dfxp16 (build: default {PRECISION})")
+                       help="build, configure, import: fp32, dfxp8, dfxp12, dfxp14 or dfxp16 (build, configure: "
+                            f"default {PRECISION})")
     group.add_argument("--board", default=None, metavar="NAME",
-                       help=f"build (default {EMULATED}), import: the board, one of {', '.join(board_names())}, or a "
-                            ".toml file; inspect, verify: the board that it must be for")
+                       help=f"build (default {EMULATED}), configure, import: the board, one of "
+                            f"{', '.join(board_names())}, or a .toml file; inspect, verify: the board that it must "
+                            "be for")
     group.add_argument("--engine", default=None, metavar="NAME",
-                       help="build: array, the mesh step by step, or fast, its products at a CPU's full speed (default "
-                            f"{ENGINE})")
+                       help="build: array, the mesh step by step, fast, its products at a CPU's full speed, or csim, "
+                            f"the C++ code that becomes a card's hardware, step by step (default {ENGINE})")
     group.add_argument("--kernel", default=None, metavar="NAME",
-                       help="import: name of the kernel in the binary (default semi_systolic)")
+                       help="import: name of the kernel in the binary (default: the design's, else semi_systolic)")
     group.add_argument("--clock-hz", default=None, type=float, metavar="HZ",
-                       help="import: clock of the design (default: the board's)")
+                       help="configure: clock to build for (default: the board's); import: clock of the binary "
+                            "(default: what its reports say, else its design's, else the board's)")
+    group = parser.add_argument_group("what is configured, and what it became")
+    group.add_argument("--from-schedule", default=None, metavar="FILE",
+                       help="configure: the designs that a schedule names, as `barista explore --schedule` writes it")
+    group.add_argument("--bitstreams", default=None, metavar="DIR",
+                       help="configure: folder of manifests that say what names of the schedule stand for")
+    group.add_argument("--design", default=None, metavar="FILE",
+                       help="import: the design.json that the binary was built of (default: the one beside it or in "
+                            "one of three folders above)")
     group = parser.add_argument_group("where")
-    group.add_argument("--out", default=None, metavar="DIR", help=f"build, import: where to write (default {OUT})")
+    group.add_argument("--out", default=None, metavar="DIR",
+                       help=f"build, configure, import: where to write (default {OUT}, configure: hls_build)")
     group.add_argument("--device", default=None, metavar="ID",
-                       help="build, verify: OpenCL device, its number in `barista device_query`, or part of its name")
+                       help="build, verify: OpenCL device, its number in `barista device_query`, or part of its name; "
+                            f"engine {CSIM} has no use for one")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -81,20 +97,16 @@ def run(args: argparse.Namespace) -> None:
     if action is None:
         hint = nearest(args.action, ACTIONS) or f"actions: {', '.join(ACTIONS)}"
         raise UsageError(f"bitstream has no action {args.action!r}; {hint}; see: barista bitstream --help")
-    if args.action != "build" and args.path is None:
+    if args.action not in WITHOUT_PATH and args.path is None:
         raise UsageError(f"bitstream {args.action} needs a {'folder' if args.action == 'list' else 'file'}; "
                          "see: barista bitstream --help")
-    if args.action == "build" and args.path is not None:
+    if args.action in WITHOUT_PATH and args.path is not None:
         raise UsageError(f"{args.path!r} is one word too many; see: barista bitstream --help")
     given = [name for name in OPTIONS if getattr(args, name) is not None]
     for name in given:
         if name not in action.options:
             takes = f"it takes {_options(action.options)}" if action.options else "it has no options of its own"
             raise UsageError(f"bitstream {args.action} has no use for {_options([name])}; {takes}")
-    missing = [name for name in action.required if name not in given]
-    if missing:
-        raise UsageError(f"bitstream {args.action} needs {_options(missing)}, which cannot be read from the binary; "
-                         "see: barista bitstream --help")
     action.run(args)
 
 
@@ -104,37 +116,47 @@ def _options(names: Iterable[str]) -> str:
 
 
 def _build(args: argparse.Namespace) -> None:
+    board, tiles = load_board(args.board or EMULATED), TileSizes.parse(args.tile or TILE)
+    folder, precision, engine = args.out or OUT, args.precision or PRECISION, args.engine or ENGINE
+    check_build(tiles, engine)
+    if engine == CSIM:
+        from ..synthesis import gemm_build
+
+        _require_no_device(args, "build", "with --engine csim")
+        _report(gemm_build.build(folder, tiles, precision, board))
+        return
     from ..runtime.bitstream_build import build
     from ..runtime.context import Context
 
-    board, tiles = load_board(args.board or EMULATED), TileSizes.parse(args.tile or TILE)
-    _report(build(Context(args.device), args.out or OUT, tiles, args.precision or PRECISION, board,
-                  args.engine or ENGINE))
+    _report(build(Context(args.device), folder, tiles, precision, board, engine))
+
+
+def _require_no_device(args: argparse.Namespace, action: str, why: str) -> None:
+    """Refuse an OpenCL device where none computes.
+
+    Raises
+    ------
+    UsageError : one is given
+    """
+    if args.device is not None:
+        raise UsageError(f"bitstream {action} has no use for --device {why}, which runs on the processor itself")
+
+
+def _configure(args: argparse.Namespace) -> None:
+    from .bitstream_configure import configure
+
+    configure(args)
 
 
 def _import(args: argparse.Namespace) -> None:
-    board, tiles, path = load_board(args.board), TileSizes.parse(args.tile), Path(args.path)
-    if board.is_emulated:
-        cards = ", ".join(name for name in board_names() if name != EMULATED)
-        raise BitstreamError(f"{path}: a binary that is imported is for a card; give one of {cards} or a .toml file "
-                             f"with --board (those for the board {board.name} are built)")
-    if args.clock_hz is not None and not 0 < args.clock_hz < math.inf:
-        raise BitstreamError(f"--clock-hz {args.clock_hz:g}: give a clock above 0")
-    try:
-        binary = path.read_bytes()
-    except OSError as error:
-        raise BitstreamError(f"{path} cannot be read ({error.strerror}); give the file that v++ wrote") from None
-    if path.suffix == bitstreams.SUFFIX:
-        raise BitstreamError(f"{path} has the suffix of a manifest; give the binary")
-    if path.suffix == ".xclbin" and not binary.startswith(XCLBIN_MAGIC):
-        raise BitstreamError(f"{path}: not an .xclbin: it does not begin with {XCLBIN_MAGIC[:-1].decode()!r}; give the "
-                             "file that v++ wrote")
-    bitstream = bitstreams.write(args.out or OUT, binary, tiles, args.precision, board, kernel=args.kernel,
-                                 clock_hz=args.clock_hz, suffix=path.suffix or ".bin")
-    for what, count, held in bitstream.manifest.resources.exceeding(board.dsp, board.bram_bits):
+    from .bitstream_import import run_import
+
+    bitstream = run_import(args, OUT)
+    m = bitstream.manifest
+    for what, count, held in m.resources.exceeding(m.board.dsp, m.board.bram_bits):
         logger.warning("tile %s in %s takes %d %s by the models' count, and the board %s has %d: see that --tile, "
-                       "--precision and --board are what the binary was built for", tiles, args.precision, count, what,
-                       board.name, held)
+                       "--precision and --board are what the binary was built for", m.tiles, m.precision, count, what,
+                       m.board.name, held)
     _report(bitstream)
 
 
@@ -157,6 +179,10 @@ def _inspect(args: argparse.Namespace) -> None:
     bitstream = bitstreams.load(args.path)
     for line in describe(bitstream, _board(args, bitstream)):
         print(line)
+    if bitstream.manifest.report is not None:
+        from ..synthesis.report_tables import describe_report
+
+        print("\n".join(("", *describe_report(bitstream.manifest.report, bitstream.manifest.resources))))
 
 
 def _board(args: argparse.Namespace, bitstream: Bitstream) -> BoardSummary:
@@ -202,12 +228,22 @@ def _verify(args: argparse.Namespace) -> None:
         logger.info("%s: the binary is that of the manifest; it was not loaded, which takes the board %s",
                     bitstream.path, board.name)
         return
+    array = _load(args, bitstream)
+    compare(array, ModelArray(array.tiles, array.format), exact=bitstream.manifest.engine in EXACT)
+    logger.info("%s: the binary is that of the manifest, and computes what the array's model does", array.name)
+
+
+def _load(args: argparse.Namespace, bitstream: Bitstream) -> TileArray:
+    """The array of a bitstream of the board emulated."""
+    if bitstream.manifest.is_simulated:
+        from ..synthesis.gemm_array import SimulatedArray
+
+        _require_no_device(args, "verify", f"for engine {CSIM}")
+        return SimulatedArray(bitstream)
     from ..runtime.bitstream_program import DeviceArrayEngine
     from ..runtime.context import Context
 
-    array = DeviceArrayEngine(Context(args.device), bitstream)
-    compare(array, ModelArray(array.tiles, array.format), exact=bitstream.manifest.engine == "array")
-    logger.info("%s: the binary is that of the manifest, and computes what the array's model does", array.name)
+    return DeviceArrayEngine(Context(args.device), bitstream)
 
 
 def compare(array: TileArray, model: TileArray, exact: bool) -> None:
@@ -255,19 +291,18 @@ class Action(NamedTuple):
     ----------
     run : does it
     options : of `OPTIONS`, those that it takes
-    required : those that it cannot do without
     """
 
     run: Callable[[argparse.Namespace], None]
     options: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
 
 
 ACTIONS = {
     "build": Action(_build, ("tile", "precision", "board", "engine", "out", "device")),
-    "import": Action(_import, ("tile", "precision", "board", "kernel", "clock_hz", "out"),
-                     ("tile", "precision", "board")),
+    "configure": Action(_configure, ("from_schedule", "bitstreams", "tile", "precision", "board", "clock_hz", "out")),
+    "import": Action(_import, ("tile", "precision", "board", "kernel", "clock_hz", "design", "out")),
     "list": Action(_list),
     "inspect": Action(_inspect, ("board",)),
     "verify": Action(_verify, ("board", "device"))}
+WITHOUT_PATH = ("build", "configure")
 OPTIONS = tuple(dict.fromkeys(name for action in ACTIONS.values() for name in action.options))

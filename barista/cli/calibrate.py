@@ -306,7 +306,9 @@ def open_library(path: str | None, context: Context) -> Iterator[Library]:
     BitstreamError, DeviceError : they cannot be read or built
     """
     if path is not None:
-        yield Library(path)
+        library = Library(path)
+        library.drop_simulated("measuring bitstreams")
+        yield library
         return
     with tempfile.TemporaryDirectory() as folder:
         build(context, folder, TILES, PRECISION, load_board(EMULATED), ENGINE)

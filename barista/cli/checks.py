@@ -86,6 +86,7 @@ PACKAGES = (
     Package("matplotlib", "matplotlib", "3.8", "plot", "charts"),
     Package("numba", "numba", "0.60", "simulate", "the cycle-level simulator"),
     Package("onnx", "onnx", "1.17", "onnx", "ONNX and Caffe2 models, in and out"),
+    Package("hls4ml", "hls4ml", "1.0", "hls", "the open headers of HLS's types, for bitstreams of engine csim"),
 )
 
 # Imports each module of its arguments and says how that went; in a process of its own, since an import may crash.

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UnsupportedError
+from ..errors import ScheduleError, UnsupportedError
+from ..files import why_unwritable
 from ..hardware.board import Board, load_board
 from ..hardware.host import Host, load_host
 from ..hardware.resources import DSP_FIXED, DSP_FLOAT
@@ -27,6 +28,7 @@ from .arguments import Parser, at_least
 from .numbers import above, counted, number
 from .planning import add_planning, net_workloads, open_planning_net
 from .progress import progress
+from .proposal import propose
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ Barista's, which multiplies tiles (--kind gemm), and FPGPT's, which takes whole 
 
 EXAMPLES = """  barista explore --model train_val.prototxt --input-shape 3,224,224 --board u250 --kind gemm
   barista explore --model train_val.prototxt --board u250 --kind conv --max-penalty 10% --csv designs.csv
+  barista explore --model train_val.prototxt --board u250 --max-bitstreams 2 --schedule schedule.json
   barista explore --model train_val.prototxt --board vu9p_f1 --grid tr=4:48:4,tc=4:48:4,tp=16:256:16"""
 
 # Designs of a set where nothing else is asked for.
@@ -92,6 +95,9 @@ def add_arguments(parser: Parser) -> None:
                           "0.1")
     group = parser.add_argument_group("files")
     group.add_argument("--csv", default=None, metavar="FILE", help="write the table of designs into this file")
+    group.add_argument("--schedule", default=None, metavar="FILE",
+                       help="write the set as a schedule, which `barista bitstream configure --from-schedule` builds "
+                            "and `barista train --schedule` executes")
     group.add_argument("--plot", default=None, metavar="FILE",
                        help="draw the cost of the best sets of 1 design and more into this file (.png, .svg, .pdf)")
 
@@ -121,6 +127,8 @@ def run(args: argparse.Namespace) -> None:
         from .plot import require_plot
 
         require_plot(args.plot)
+    if args.schedule is not None and (problem := why_unwritable(args.schedule)):
+        raise ScheduleError(f"--schedule {args.schedule}{problem}")
     board = load_board(args.board)
     grid = Grid.parse(args.kind, args.grid)
     net = open_planning_net(args)
@@ -141,6 +149,10 @@ def run(args: argparse.Namespace) -> None:
     if args.csv is not None:
         report.write(args.csv)
         logger.info("Designs written to %s", args.csv)
+    if args.schedule is not None:
+        schedule = propose(net.name, workloads, args.per, space, choice.found.grouping, args.precision, board)
+        schedule.save(args.schedule)
+        logger.info("Schedule of %s written to %s", counted(len(schedule.bitstreams), "bitstream"), args.schedule)
     if args.plot is not None:
         from .plot import plot_designs
 

@@ -106,6 +106,7 @@ def usable(args: argparse.Namespace, board: Board) -> dict[str, Manifest]:
     BitstreamError : no bitstream there, one for another board, or none of that precision
     """
     library = Library(Path(args.bitstreams))
+    library.drop_simulated("barista plan")
     for bitstream in library.bitstreams.values():
         bitstream.require_board(board.name)
     manifests = {name: bitstream.manifest for name, bitstream in library.bitstreams.items()}

@@ -1,4 +1,4 @@
-"""``barista validate``: hold the latency models against a simulator, a device, reference values and papers."""
+"""``barista validate``: hold the models against a simulator, HLS code, a device, reference values and papers."""
 
 from __future__ import annotations
 
@@ -23,24 +23,30 @@ from .report import Report, Table, check_charts, lines, write_report
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTION = """Hold the latency models against something else, and write what comes of it as JSON, CSV and a page of
+DESCRIPTION = """Hold the models of arrays against something else, and write what comes of it as JSON, CSV and a page of
 HTML with charts.
 
   simulator        simulate both arrays cycle by cycle, and compare each pass with the models
+  csim             run the HLS code of both arrays on this machine (g++), and compare the words that it moves and keeps
+                   with the models
   device           calibrate on an OpenCL device, then measure passes of other shapes and compare stage by stage
   vectors FILE     compute a CSV file of reference values again and list what differs
   published        the figures of the thesis, published and computed, with the assumptions taken"""
 
 EXAMPLES = """  barista validate --against simulator --network lenet,cifar10_full --array 16,16
+  barista validate --against csim --network lenet --tile 16,16,64 --array 16,16
   barista validate --against device --bitstreams bitstreams
   barista validate --against vectors gemm_vectors.csv --out recomputed.csv
   barista validate --against published --report validation"""
 
 # What is compared where the command line does not say: networks and batch by target, tiles, arrays of X, Y.
-NETWORKS = {"simulator": "lenet,cifar10_full,resnet20_cifar10,inception_3a", "device": "lenet,cifar10_full"}
-BATCHES = {"simulator": 2, "device": 64}
+NETWORKS = {"simulator": "lenet,cifar10_full,resnet20_cifar10,inception_3a",
+            "csim": "lenet,cifar10_full,resnet20_cifar10", "device": "lenet,cifar10_full"}
+BATCHES = {"simulator": 2, "csim": 2, "device": 64}
 TILES = ("16,16,64", "32,32,64")
 ARRAYS = ("16,16", "32,8", "64,16")
+# Those of the HLS code, which are compiled first.
+CSIM_TILES, CSIM_ARRAYS = TILES[:1], ARRAYS[:1]
 
 # The thesis's model had mean errors of 5.5 to 9.4 % on hardware and a worst one of 15.8 % (Table 5.4).  Predictions
 # that are too low mislead a planner more than those that are too high.
@@ -49,8 +55,8 @@ REFINED_GOAL = Goal(mean=0.05, largest=0.15, optimistic=0.02)
 # Lines of a list that are printed; the report has all.
 _PRINTED = 20
 # Options that belong to some targets only.
-_OF_TARGETS = {"file": ("vectors",), "out": ("vectors",), "network": ("simulator", "device"),
-               "batch": ("simulator", "device"), "tile": ("simulator",), "array": ("simulator",),
+_OF_TARGETS = {"file": ("vectors",), "out": ("vectors",), "network": ("simulator", "csim", "device"),
+               "batch": ("simulator", "csim", "device"), "tile": ("simulator", "csim"), "array": ("simulator", "csim"),
                "device": ("device",), "bitstreams": ("device",), "calibration": ("device",), "runs": ("device",)}
 
 
@@ -63,15 +69,18 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--out", default=None, metavar="FILE",
                         help="vectors: write the file with the figures that are computed")
     parser.add_argument("--network", default=None, metavar="A,B",
-                        help="simulator, device: networks whose passes are compared (default for the simulator "
-                             f"{NETWORKS['simulator']}, for a device {NETWORKS['device']})")
+                        help="simulator, csim, device: networks whose passes are compared (default for the simulator "
+                             f"{NETWORKS['simulator']}, for HLS code {NETWORKS['csim']}, for a device "
+                             f"{NETWORKS['device']})")
     parser.add_argument("--batch", default=None, type=at_least(1), metavar="N",
-                        help=f"simulator, device: images (default {BATCHES['simulator']} and {BATCHES['device']})")
+                        help=f"simulator, csim, device: images (default {BATCHES['simulator']}, {BATCHES['csim']} and "
+                             f"{BATCHES['device']})")
     parser.add_argument("--tile", default=None, action="append", metavar="TR,TC,TP",
-                        help=f"simulator: tiles of Barista's array; may be given again (default {' and '.join(TILES)})")
+                        help="simulator, csim: tiles of Barista's array; may be given again (default "
+                             f"{' and '.join(TILES)}, for HLS code {CSIM_TILES[0]})")
     parser.add_argument("--array", default=None, action="append", metavar="X,Y",
-                        help="simulator: columns and rows of FPGPT's array; may be given again (default "
-                             f"{', '.join(ARRAYS[:-1])} and {ARRAYS[-1]})")
+                        help="simulator, csim: columns and rows of FPGPT's array; may be given again (default "
+                             f"{', '.join(ARRAYS[:-1])} and {ARRAYS[-1]}, for HLS code {CSIM_ARRAYS[0]})")
     parser.add_argument("--device", default=None, metavar="ID",
                         help="device: number of the OpenCL device in `barista device_query`, or part of its name")
     parser.add_argument("--bitstreams", default=None, metavar="PATH",
@@ -118,6 +127,19 @@ def _simulator(args: argparse.Namespace) -> None:
         "The equations take the busiest component for the whole; the refined models add how components begin, wait for "
         "one another and end."])
     _publish(report, args, "simulator", ["", *lines(report.tables[0])])
+
+
+def _csim(args: argparse.Namespace) -> None:
+    from .validate_csim import counted, counted_goals
+
+    found = counted(_workloads(args), [TileSizes.parse(text) for text in args.tile or CSIM_TILES],
+                    [_array_size(text) for text in args.array or CSIM_ARRAYS], args.quiet)
+    report = errors_report("The models against the HLS code in C-simulation", found, counted_goals(found), [
+        "Every result was compared with NumPy's.",
+        "Words, not cycles: what moves between array and memory, and what lies on the chip.",
+        "The equations count bursts as Vitis HLS made them for the thesis, three outer turns at least; the code reads "
+        "what it needs."])
+    _publish(report, args, "csim", ["", *lines(report.tables[0])])
 
 
 def _device(args: argparse.Namespace) -> None:
@@ -199,4 +221,4 @@ def _publish(report: Report, args: argparse.Namespace, stem: str, text: Iterable
     logger.info("Wrote %s", ", ".join(map(str, write_report(report, Path(args.report), stem))))
 
 
-TARGETS = {"simulator": _simulator, "device": _device, "vectors": _vectors, "published": _published}
+TARGETS = {"simulator": _simulator, "csim": _csim, "device": _device, "vectors": _vectors, "published": _published}

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import BitstreamError
 from ..gemm.tiles import TileSizes
-from ..precision.formats import number_format
+from ..precision.formats import NumberFormat, number_format
 from .board import Board
 from .manifest import CALIBRATION, KERNELS, OTHER, SCHEDULE, Manifest, check_build, from_json, recognise
+from .report import BuildReport
 from .resources import array_resources
 
+log = logging.getLogger(__name__)
+
 SUFFIX = ".json"
+_NAME = re.compile(r"gemm_([a-z]+)_(\d{1,4})x(\d{1,4})x(\d{1,4})_([a-z]+\d+)_([A-Za-z0-9_-]+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,9 +191,40 @@ def standard_name(tiles: TileSizes, precision: str, engine: str, board: str) -> 
     return f"gemm_{engine}_{tiles.tr}x{tiles.tc}x{tiles.tp}_{precision}_{board}"
 
 
+class Named(NamedTuple):
+    """What a `standard_name` says."""
+
+    tiles: TileSizes
+    precision: str
+    engine: str
+    board: str
+
+
+def parse_name(name: str) -> Named | None:
+    """What a `standard_name` says, or None where the name is another.
+
+    Raises
+    ------
+    UnsupportedError : sizes of tiles that are not legal
+    """
+    matched = _NAME.fullmatch(name)
+    if matched is None:
+        return None
+    engine, tr, tc, tp, precision, board = matched.groups()
+    return Named(TileSizes(int(tr), int(tc), int(tp)), precision, engine, board)
+
+
+def warn_beyond(tiles: TileSizes, fmt: NumberFormat, board: Board) -> None:
+    """Say where a design for an emulated board takes more than the card has that the board stands for."""
+    for what, count, held in array_resources(tiles, fmt).exceeding(board.dsp, board.bram_bits):
+        log.warning("tile %s in %s takes %d %s where the board %s stands for a card with %d: it runs here, but would "
+                    "not fit there", tiles, fmt.name, count, what, board.name, held)
+
+
 def write(folder: str | Path, binary: bytes, tiles: TileSizes, precision: str, board: Board, *, engine: str = "array",
           kernel: str | None = None, clock_hz: float | None = None, device: str = "",
-          tools: Mapping[str, str] | None = None, suffix: str = ".bin") -> Bitstream:
+          tools: Mapping[str, str] | None = None, suffix: str = ".bin", name: str = "",
+          report: BuildReport | None = None) -> Bitstream:
     """Write a binary with its manifest, over one of the same name.
 
     The manifest comes last: a bitstream that was not written to its end is refused when it is loaded.
@@ -197,6 +235,8 @@ def write(folder: str | Path, binary: bytes, tiles: TileSizes, precision: str, b
     binary : what the device loads
     kernel : its name in the binary; None takes that of the engine
     clock_hz : None takes the board's
+    name : what schedules call it; '' takes the standard name
+    report : what the tools that built it reported
 
     Raises
     ------
@@ -206,10 +246,10 @@ def write(folder: str | Path, binary: bytes, tiles: TileSizes, precision: str, b
     check_build(tiles, engine)
     if not binary:
         raise BitstreamError(f"a bitstream {tiles} {precision} for {board.name}: the binary is empty; build it again")
-    name = standard_name(tiles, precision, engine, board.name)
+    name = name or standard_name(tiles, precision, engine, board.name)
     manifest = Manifest(tiles, precision, engine, board.summary, kernel or KERNELS[engine], clock_hz or board.clock_hz,
                         array_resources(tiles, number_format(precision)), device, dict(tools or {}), name + suffix,
-                        len(binary), _sha256(binary))
+                        len(binary), _sha256(binary), report)
     path = Path(folder) / (name + SUFFIX)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

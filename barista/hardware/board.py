@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,10 @@ _FORM = Form(
     optional=("bram18", "uram", "regions", "region_dsp", "region_bram18", "port_bits_per_cycle", "axi_latency_cycles",
               "pcie_latency_s", "launch_s", "reconfiguration_s", "tiling_bytes_per_s", "untiling_bytes_per_s"),
     whole=frozenset({"dsp", "bram_bits", "bram18", "uram", "regions", "region_dsp", "region_bram18",
-                     "port_bits_per_cycle", "axi_latency_cycles"}))
+                     "port_bits_per_cycle", "axi_latency_cycles"}),
+    words={"shell": re.compile(r"[A-Za-z0-9_.-]+"),
+           "memories": re.compile(r"[A-Za-z]+\[\d+(:\d+)?\](, [A-Za-z]+\[\d+(:\d+)?\])*"),
+           "kernel_region": re.compile(r"SLR\d+")})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +73,9 @@ class Board(BoardSummary):
     pcie_latency_s, launch_s : a transfer's and a kernel's time before anything moves
     reconfiguration_s : loading another bitstream
     tiling_bytes_per_s, untiling_bytes_per_s : rates at which its host cuts matrices into tiles and joins them again
+    shell : name of the platform that designs are linked against
+    memories : its memories as the linker calls them, such as ``DDR[0], DDR[1]``; a kernel's ports get one after another
+    kernel_region : the region that is next to the memories, for a kernel that fits into one
     """
 
     part: str
@@ -90,6 +97,9 @@ class Board(BoardSummary):
     reconfiguration_s: float | None = None
     tiling_bytes_per_s: float | None = None
     untiling_bytes_per_s: float | None = None
+    shell: str | None = None
+    memories: str | None = None
+    kernel_region: str | None = None
 
     @property
     def summary(self) -> BoardSummary:
@@ -108,7 +118,11 @@ class Board(BoardSummary):
         ------
         UnsupportedError : the board does not have it; the message says who needs it and what to add where
         """
-        return needed("board", self.name, self.path, figure, getattr(self, figure), who)
+        return float(needed("board", self.name, self.path, figure, getattr(self, figure), who))
+
+    def need_words(self, figure: str, who: str) -> str:
+        """Return a text that somebody cannot do without, as `need` does."""
+        return str(needed("board", self.name, self.path, figure, getattr(self, figure), who))
 
     def need_count(self, figure: str, who: str) -> int:
         """Return a figure that counts things, as `need` does."""

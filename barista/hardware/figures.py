@@ -9,9 +9,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import UnsupportedError, nearest
+
+T = TypeVar("T")
 
 # Names of boards and hosts.
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -28,6 +30,7 @@ class Form:
     texts : names that every file gives a text
     required, optional : names of figures; every file has the former, and a figure that is absent is unknown
     whole : figures that count things
+    words : names that a file may give a text with its source, as a figure, to what such a text looks like
     """
 
     kind: str
@@ -36,11 +39,12 @@ class Form:
     required: tuple[str, ...]
     optional: tuple[str, ...]
     whole: frozenset[str]
+    words: Mapping[str, re.Pattern[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Every figure that a file may have."""
-        return self.required + self.optional
+        return (*self.required, *self.optional, *self.words)
 
     def names(self) -> list[str]:
         """The files that ship, by name, sorted."""
@@ -86,23 +90,27 @@ class Form:
         return {**{name: table[name] for name in self.texts}, **{name: value for name, (value, _) in read.items()},
                 "sources": {name: source for name, (_, source) in read.items()}}
 
-    def _figure(self, path: Path, name: str, figure: Any) -> tuple[float, str]:
+    def _figure(self, path: Path, name: str, figure: Any) -> tuple[float | str, str]:
         if figure is None:
             raise UnsupportedError(f"{path}: {name} is missing; add a table [{name}] of a value and its source")
         if not isinstance(figure, dict) or set(figure) != {"value", "source"}:
             raise UnsupportedError(f"{path}: {name} must be a table [{name}] of a value and its source")
         value, source = figure["value"], figure["source"]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        if name in self.words:
+            if not isinstance(value, str) or not self.words[name].fullmatch(value):
+                raise UnsupportedError(f"{path}: {name} is {value!r}; see the {self.kind}s that ship for the form, or "
+                                       "leave the table out")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             leave = ", or leave the table out" if name in self.optional else ""
             raise UnsupportedError(f"{path}: {name} is {value!r}; give a number above 0{leave}")
-        if name in self.whole and not isinstance(value, int):
+        elif name in self.whole and not isinstance(value, int):
             raise UnsupportedError(f"{path}: {name} is {value!r}; give a whole number")
         if not isinstance(source, str) or not source.strip():
             raise UnsupportedError(f"{path}: {name} has no source; say where {value} comes from")
         return value, source
 
 
-def needed(kind: str, name: str, path: Path, figure: str, value: float | None, who: str) -> float:
+def needed(kind: str, name: str, path: Path, figure: str, value: T | None, who: str) -> T:
     """Return a figure that somebody cannot do without.
 
     Parameters

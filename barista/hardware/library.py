@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import BitstreamError, nearest
 from .bitstream import SUFFIX, Bitstream, load, look
-from .manifest import MANIFEST, OTHER
+from .manifest import CSIM, MANIFEST, OTHER
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,26 @@ class Library:
         except KeyError:
             hint = nearest(name, self.bitstreams) or f"it holds {', '.join(self.bitstreams)}"
             raise BitstreamError(f"{self.folder} holds no bitstream {name!r}; {hint}") from None
+
+    def drop_simulated(self, who: str) -> None:
+        """Leave out the bitstreams of engine csim, which take the time of a simulation and not of any device.
+
+        Parameters
+        ----------
+        who : what asks how fast bitstreams are, for messages
+
+        Raises
+        ------
+        BitstreamError : there are no others
+        """
+        dropped = [name for name, bitstream in self.bitstreams.items() if bitstream.manifest.is_simulated]
+        why = "a C-simulation takes its own time, which says nothing of a device"
+        if len(dropped) == len(self.bitstreams):
+            raise BitstreamError(f"{who}: {self.folder} holds only bitstreams of engine {CSIM} ({', '.join(dropped)}): "
+                                 f"{why}; build one of engine array or fast")
+        for name in dropped:
+            log.warning("%s: %s is left out: it is of engine %s, and %s", who, name, CSIM, why)
+            del self.bitstreams[name]
 
 
 def _is_manifest(path: Path) -> bool:

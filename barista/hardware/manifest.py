@@ -19,16 +19,19 @@ from ..errors import BitstreamError, UnsupportedError, nearest
 from ..gemm.tiles import TileSizes
 from ..precision.formats import NumberFormat, number_format
 from .board import BoardSummary, load_board
+from .report import BuildReport, report_from_json
 from .resources import Resources
 
-# Version 1 had no checksum, and of its board only the name.
-VERSION = 2
-VERSIONS = (1, 2)
+# Version 1 had no checksum, and of its board only the name; version 2 had no report.
+VERSION = 3
+VERSIONS = (1, 2, 3)
 KIND = "gemm"
 # What a JSON file beside bitstreams can be, see `recognise`.
 MANIFEST, SCHEDULE, CALIBRATION, OTHER = "manifest", "schedule", "calibration", "other"
-# Kernel of each engine: `array` is the mesh, step by step; `fast` gives its products at a CPU's full speed.
-KERNELS = {"array": "semi_systolic", "fast": "tile_gemm"}
+# Kernel of each engine: `array` is the mesh, step by step; `fast` gives its products at a CPU's full speed; `csim` is
+# the C++ code that becomes a card's hardware, as a library of this machine.
+CSIM = "csim"
+KERNELS = {"array": "semi_systolic", "fast": "tile_gemm", CSIM: "barista_gemm"}
 # Tr, Tc and Tp that the kernels declare as legal: the mesh lives in the private memory of one work-item, which on
 # a CPU is a thread's stack.
 LARGEST = (128, 128, 1024)
@@ -45,10 +48,11 @@ class Manifest:
     kernel : name of the kernel in the binary
     clock_hz : clock of the design; for an emulation that of the board it stands in for
     resources : what the design takes of the board
-    device : which OpenCL device the binary is for; empty where the board says it
+    device : which OpenCL device, for `CSIM` which kind of machine, the binary is for; empty where the board says it
     tools : what built it, name to version
     binary : file name of the binary, in the same folder
     size_bytes, sha256 : of the binary
+    report : what the tools that built it reported, where their reports were read
     """
 
     tiles: TileSizes
@@ -63,16 +67,24 @@ class Manifest:
     binary: str
     size_bytes: int
     sha256: str
+    report: BuildReport | None = None
 
     @property
     def format(self) -> NumberFormat:
         """The number format."""
         return number_format(self.precision)
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the binary runs on the processor, with no OpenCL device: what it takes is the simulation's time."""
+        return self.engine == CSIM
+
     def to_json(self) -> str:
         """The manifest's text."""
         t = self.tiles
         fields = {"version": VERSION, "kind": KIND, **dataclasses.asdict(self), "tiles": [t.tr, t.tc, t.tp]}
+        if self.report is None:
+            del fields["report"]
         return json.dumps({**fields, "checksum": _checksum(fields)}, indent=2) + "\n"
 
 
@@ -113,7 +125,7 @@ def from_json(text: str, where: str) -> Manifest:
     for name, readable in (("kind", (KIND,)), ("version", VERSIONS)):
         if fields.get(name) not in readable:
             raise BitstreamError(f"{where}: {name} is {fields.get(name)!r}; this Barista reads {name} "
-                                 f"{' and '.join(map(repr, readable))}; build or import the bitstream again")
+                                 f"{', '.join(map(repr, readable))}; build or import the bitstream again")
     _require_fields(fields, where)
     checksum, expected = fields.pop("checksum", None), _checksum(fields)
     version = fields.pop("version")
@@ -133,6 +145,7 @@ def from_json(text: str, where: str) -> Manifest:
              "64 hexadecimal digits")
     _require(fields["binary"] not in ("", ".", "..") and not {"/", "\\"} & set(fields["binary"]), where, "binary",
              fields["binary"], "the name of a file in the manifest's folder")
+    report = _report(fields.pop("report", None), where)
     try:
         tiles = TileSizes(*fields.pop("tiles"))
         check_build(tiles, fields["engine"])
@@ -143,7 +156,8 @@ def from_json(text: str, where: str) -> Manifest:
     if version > 1 and checksum != expected:
         raise BitstreamError(f"{where} was edited by hand: its checksum does not fit its contents, and a binary "
                              "stays what it was built as; undo the edit, or build or import the bitstream again")
-    return Manifest(**{**fields, "tiles": tiles, "resources": Resources(**resources), "board": board})
+    return Manifest(**{**fields, "tiles": tiles, "resources": Resources(**resources), "board": board,
+                       "report": report})
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:
@@ -155,6 +169,8 @@ def _checksum(fields: Mapping[str, Any]) -> str:
 def _require_fields(fields: Mapping[str, Any], where: str) -> None:
     """Refuse fields that are unknown or missing."""
     known = ["version", "kind", *(field.name for field in dataclasses.fields(Manifest))]
+    if fields["version"] < 3:
+        known.remove("report")
     if fields["version"] > 1:
         known.append("checksum")
     for name in fields:
@@ -162,7 +178,7 @@ def _require_fields(fields: Mapping[str, Any], where: str) -> None:
             hint = nearest(name, known) or f"it has {', '.join(known)}"
             raise BitstreamError(f"{where}: a manifest has no field {name!r}; {hint}")
     for name in known:
-        if name not in fields:
+        if name not in fields and name != "report":
             raise BitstreamError(f"{where}: the field {name!r} is missing; build or import the bitstream again")
 
 
@@ -187,6 +203,16 @@ def _board(said: Any, version: int, where: str) -> BoardSummary:
     return BoardSummary(**said)
 
 
+def _report(said: Any, where: str) -> BuildReport | None:
+    """The report of a manifest, where it has one."""
+    if said is None:
+        return None
+    try:
+        return report_from_json(said)
+    except ValueError as error:
+        raise BitstreamError(f"{where}: {error}; build or import the bitstream again") from None
+
+
 def check_build(tiles: TileSizes, engine: str) -> None:
     """Refuse what the kernels cannot be built for.
 
@@ -201,7 +227,7 @@ def check_build(tiles: TileSizes, engine: str) -> None:
     for name, size, largest in zip(("Tr", "Tc", "Tp"), (tiles.tr, tiles.tc, tiles.tp), LARGEST, strict=True):
         if size > largest:
             raise UnsupportedError(f"tile {tiles}: {name}={size} exceeds {largest}, the largest that "
-                                   f"{KERNELS[engine]}.cl is made for; choose a smaller one")
+                                   f"the kernel {KERNELS[engine]} is made for; choose a smaller one")
 
 
 def _require(right: bool, where: str, name: str, value: object, expected: str) -> None:

@@ -8,6 +8,7 @@ Everything is rounded up: a design that is said to fit must not fail when it is 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +63,14 @@ BRAM36 = Ram("BRAM36", ((9, 4096), (18, 2048), (36, 1024), (72, 512)))
 URAM = Ram("URAM", ((72, 4096),))
 
 
+class GemmWords(NamedTuple):
+    """Words of Barista's buffers, of operands in `a` and `b`, of sums in `c`; arrays as in `GemmBlocks`."""
+
+    a: Array
+    b: Array
+    c: Array
+
+
 class GemmBlocks(NamedTuple):
     """Blocks of Barista's buffers; arrays of the shape that the tile sizes broadcast to."""
 
@@ -86,6 +95,21 @@ class ConvBlocks(NamedTuple):
     def total(self) -> Array:
         """All blocks."""
         return np.asarray(self.inp + self.kern + self.out)
+
+
+class ConvWords(NamedTuple):
+    """Words of the memories of a bitstream of FPGPT's array, second halves included.
+
+    Parameters
+    ----------
+    z : words of INP that are at hand at once
+    line, kern, out : of the line buffers, of KERN's rows and of OUT's columns
+    """
+
+    z: int
+    line: int
+    kern: int
+    out: int
 
 
 def gemm_dsp(tr: npt.ArrayLike, tc: npt.ArrayLike, dsp_an_element: int = DSP_FLOAT) -> Array:
@@ -117,18 +141,31 @@ def gemm_bram_bits(tr: npt.ArrayLike, tc: npt.ArrayLike, tp: npt.ArrayLike, word
     UnsupportedError : sizes below 1 or no whole numbers
     """
     require_whole("gemm_bram_bits", 1, word_bits=word_bits)
-    require_whole("gemm_bram_bits", 0, partial_sums=partial_sums)
-    tr, tc, tp = counts("gemm_bram_bits", tr=tr, tc=tc, tp=tp)
-    return np.asarray(word_bits * (tr * tp + tp * tc + tr * tc * (partial_sums + 1)))
+    return np.asarray(word_bits * sum(banks * deep for banks, deep in _gemm_buffers("gemm_bram_bits", tr, tc, tp,
+                                                                                     partial_sums)))
+
+
+def gemm_words(tr: npt.ArrayLike, tc: npt.ArrayLike, tp: npt.ArrayLike, partial_sums: int = 10) -> GemmWords:
+    """Words of Barista's buffers with their second copies: 2 Tr Tp, 2 Tp Tc and 2 (S + 1) Tr Tc.
+
+    Parameters
+    ----------
+    partial_sums : S; an element keeps S + 1 sums
+
+    Raises
+    ------
+    UnsupportedError : sizes below 1 or no whole numbers
+    """
+    return GemmWords(*(np.asarray(2 * banks * deep)
+                       for banks, deep in _gemm_buffers("gemm_words", tr, tc, tp, partial_sums)))
 
 
 def gemm_blocks(tr: npt.ArrayLike, tc: npt.ArrayLike, tp: npt.ArrayLike, word_bits: int = 32,
                 partial_sums: int = 10, result_bits: int | None = None, ram: Ram = BRAM18) -> GemmBlocks:
     """Blocks of Barista's buffers by ports and words, all of them double.
 
-    A bank for each word that is taken in a cycle: the mesh takes Tr words of A and Tc of B, and each of its elements
-    reads and writes one of its own S + 1 sums.  A and B are double as section 4.1.3 says; so is C, since Eq. 4.6 lets
-    a tile be written out while the next one is computed.
+    A and B are double as section 4.1.3 says; so is C, since Eq. 4.6 lets a tile be written out while the next one is
+    computed.
 
     Parameters
     ----------
@@ -139,13 +176,22 @@ def gemm_blocks(tr: npt.ArrayLike, tc: npt.ArrayLike, tp: npt.ArrayLike, word_bi
     ------
     UnsupportedError : sizes below 1 or no whole numbers, or words longer than a block is wide
     """
-    require_whole("gemm_blocks", 0, partial_sums=partial_sums)
-    tr, tc, tp = counts("gemm_blocks", tr=tr, tc=tc, tp=tp)
-    deep = ceil_div(tp, ram.words(word_bits))
-    sums = ceil_div(partial_sums + 1, ram.words(word_bits if result_bits is None else result_bits))
-    shape = np.broadcast_shapes(tr.shape, tc.shape, tp.shape)
-    double = (2 * tr * deep, 2 * tc * deep, 2 * tr * tc * sums)
-    return GemmBlocks(*(np.broadcast_to(blocks, shape) for blocks in double))
+    buffers = _gemm_buffers("gemm_blocks", tr, tc, tp, partial_sums)
+    bits = (word_bits, word_bits, word_bits if result_bits is None else result_bits)
+    return GemmBlocks(*(np.asarray(2 * banks * ceil_div(deep, ram.words(length)))
+                        for (banks, deep), length in zip(buffers, bits, strict=True)))
+
+
+def _gemm_buffers(who: str, tr: npt.ArrayLike, tc: npt.ArrayLike, tp: npt.ArrayLike,
+                  partial_sums: int) -> list[tuple[Array, Array]]:
+    """Banks of Barista's buffers of A, B and C, and words a bank, without second copies; all broadcast.
+
+    A bank for each word that is taken in a cycle: the mesh takes Tr words of A and Tc of B, and each of its elements
+    reads and writes one of its own S + 1 sums.
+    """
+    require_whole(who, 0, partial_sums=partial_sums)
+    tr, tc, tp = np.broadcast_arrays(*counts(who, tr=tr, tc=tc, tp=tp))
+    return [(tr, tp), (tc, tp), (tr * tc, np.full_like(tr, partial_sums + 1))]
 
 
 def conv_dsp(x: npt.ArrayLike, y: npt.ArrayLike, fixed: bool = False) -> Array:
@@ -204,3 +250,36 @@ def inp_blocks(z: Array, z_channel: Array, assumptions: ConvAssumptions, ram: Ra
     """
     held = align(align(align(z_channel, assumptions.band), z), 2 * z)
     return np.asarray(np.maximum(2 * ceil_div(held, ram.words(assumptions.word_bits)), ceil_div(z, ram.ports)))
+
+
+def conv_words(passes: Iterable[tuple[ConvolutionGeometry, Pass]], x: int, y: int, band: int) -> ConvWords:
+    """Words of FPGPT's memories on one bitstream for several passes (Eq. 5.14 to 5.16).
+
+    Two line buffers; KERN in Y rows of Y banks each, so that Y words of a filter come in at once, the words of a row
+    rounded up to fill two halves of them; OUT in X columns.  `conv_blocks` follows Eq. 5.19, which counts each of the
+    Y^2 banks as if it held a whole filter; it holds a Y-th of one.
+
+    Parameters
+    ----------
+    band : words of a beat of INP
+
+    Raises
+    ------
+    UnsupportedError : sizes below 1, no pass, or a convolution that has not two spatial axes
+    """
+    require_whole("conv_words", 1, x=x, y=y, band=band)
+    z, z_channel, kern, out = 0, 0, 0, 0
+    for geometry, pass_ in passes:
+        r = conv_roles(geometry, pass_)
+        sets = int(ceil_div(r.positions, x))
+        here, channel = (int(size) for size in line_buffer(r, x))
+        z, z_channel = max(z, here), max(z_channel, channel)
+        if r.sums_up:
+            kern, out = max(kern, 2 * int(align(r.stored_products, y))), max(out, r.out_n * r.out_c * sets)
+        else:
+            kern = max(kern, int(ceil_div(r.kern_n, y)) * r.stored_products)
+            out = max(out, 2 * y * sets)
+    if not z:
+        raise UnsupportedError("conv_words: there is no pass to count the words of; give one at least")
+    line = int(align(align(align(z_channel, band), z), 2 * z))
+    return ConvWords(z, 2 * line, y * int(align(kern, 2 * y)), x * int(align(out, 2)))

@@ -9,10 +9,9 @@ import numpy as np
 
 from ..errors import UnsupportedError
 from ..gemm.tiles import TileSizes
-from ..hardware.bitstream import Bitstream, write
+from ..hardware.bitstream import Bitstream, warn_beyond, write
 from ..hardware.board import Board
-from ..hardware.manifest import KERNELS, check_build
-from ..hardware.resources import array_resources
+from ..hardware.manifest import CSIM, KERNELS, check_build
 from ..precision.formats import number_format
 from ..resources import find
 from .bitstream_program import device_identity
@@ -44,10 +43,11 @@ def build(context: Context, folder: str | Path, tiles: TileSizes, precision: str
         raise UnsupportedError(f"board {board.name}: a bitstream for it is an .xclbin that the vendor's tools build; "
                                "give that a manifest with `barista bitstream import`, or build for the board emulated")
     check_build(tiles, engine)
+    if engine == CSIM:
+        raise UnsupportedError(f"engine {CSIM} is no kernel for {context.name}; build it for this machine: "
+                               f"`barista bitstream build --engine {CSIM}`")
     fmt = number_format(precision)
-    for what, count, held in array_resources(tiles, fmt).exceeding(board.dsp, board.bram_bits):
-        log.warning("tile %s in %s takes %d %s where the board %s stands for a card with %d: it runs here, but would "
-                    "not fit there", tiles, precision, count, what, board.name, held)
+    warn_beyond(tiles, fmt, board)
     kernel = KERNELS[engine]
     source = find("opencl_kernels", f"{kernel}.cl").read_text(encoding="utf-8")
     macros = {"TR": tiles.tr, "TC": tiles.tc, "TP": tiles.tp, "PRECISION": fmt.bits}

@@ -14,6 +14,8 @@ It is a JSON file that people can read and change:
         {"layer": "conv2", "pass": "grad_weight", "engine": "opencl", "im2col": "device", "variant": "taps 6x16"}
       ]
     }
+
+Where `barista explore` chose designs whose names do not say all of them, a field ``designs`` does, by name.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,9 @@ CPU, OPENCL, FPGA = "cpu", "opencl", "fpga"
 IM2COL = {CPU: "host", OPENCL: "device", FPGA: "host"}
 ENGINES = tuple(IM2COL)
 
-_FIELDS = {"format": int, "net": str, "batch": int, "inner_products": str, "entries": list}
-_OPTIONAL = ("inner_products",)
+_FIELDS = {"format": int, "net": str, "batch": int, "inner_products": str, "designs": dict, "entries": list}
+# What stands for a field that is left out.
+_OPTIONAL = {"inner_products": "", "designs": {}}
 _ENTRY_FIELDS = ("layer", "pass", "engine", "bitstream", "im2col", "variant")
 
 
@@ -91,6 +95,7 @@ class Schedule:
     batch : images a batch of its training net; test nets may have any batch
     entries : one a layer and pass
     inner_products : name of the bitstream that computes inner products, '' for the CPU
+    designs : name of a bitstream to the design that it is to be built of, as ``barista.synthesis`` reads it
     source : the file that it came from, for messages
 
     Raises
@@ -102,6 +107,7 @@ class Schedule:
     batch: int
     entries: tuple[Entry, ...]
     inner_products: str = ""
+    designs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     source: str = dataclasses.field(default="schedule", compare=False)
 
     def __post_init__(self) -> None:
@@ -193,13 +199,14 @@ class Schedule:
         if missing:
             raise ScheduleError(f"{source}: the field(s) {', '.join(missing)} are missing")
         for name, kind in _FIELDS.items():
-            value = fields.get(name, "")
+            value = fields.get(name, _OPTIONAL.get(name))
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ScheduleError(f"{source}: {name} {value!r} is not of the type {kind.__name__}")
         if fields["format"] != FORMAT:
             raise ScheduleError(f"{source} has format {fields['format']}; this version reads format {FORMAT}")
         entries = tuple(_entry(item, f"{source}: entry {index}") for index, item in enumerate(fields["entries"]))
-        return cls(fields["net"], fields["batch"], entries, fields.get("inner_products", ""), source)
+        return cls(fields["net"], fields["batch"], entries, fields.get("inner_products", ""),
+                   fields.get("designs", {}), source)
 
     def to_json(self) -> dict[str, Any]:
         """The schedule as the JSON file has it."""
@@ -213,8 +220,9 @@ class Schedule:
             if entry.variant:
                 row["variant"] = entry.variant
             entries.append(row)
+        designs = {"designs": dict(self.designs)} if self.designs else {}
         return {"format": FORMAT, "net": self.net, "batch": self.batch, "inner_products": self.inner_products,
-                "entries": entries}
+                **designs, "entries": entries}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, an entry a line.

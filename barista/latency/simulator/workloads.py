@@ -30,9 +30,9 @@ def simulate_conv_pass(workload: Workload, x: int, y: int, settings: SimulatorSe
     BaristaError : the result is wrong, which is a mistake of the simulator
     """
     g, pass_ = workload.geometry, workload.pass_
-    inp, kern = (_random(shape) for shape in operand_shapes(g, pass_)[:2])
+    inp, kern = (random_words(shape) for shape in operand_shapes(g, pass_)[:2])
     run = simulate_conv(inp, kern, g, pass_, x, y, settings)
-    _require_close(workload, run.output, convolve(inp, kern, g, pass_), convolve(abs(inp), abs(kern), g, pass_))
+    require_close(workload, run.output, convolve(inp, kern, g, pass_), convolve(abs(inp), abs(kern), g, pass_))
     return run
 
 
@@ -45,10 +45,10 @@ def simulate_gemm_pass(workload: Workload, tiles: TileSizes, settings: Simulator
     BaristaError : the result is wrong, which is a mistake of the simulator
     """
     (shape, count), = workload.gemms()
-    a, b = _random((shape.m, shape.k)), _random((shape.k, shape.n))
+    a, b = random_words((shape.m, shape.k)), random_words((shape.k, shape.n))
     run = simulate_gemm(a, b, tiles, settings)
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    _require_close(workload, run.output, a64 @ b64, abs(a64) @ abs(b64))
+    require_close(workload, run.output, a64 @ b64, abs(a64) @ abs(b64))
     return run, count
 
 
@@ -88,13 +88,23 @@ def convolve(inp: Array, kern: Array, geometry: ConvolutionGeometry, pass_: Pass
     return x.reshape(g.x_shape) if pass_ is Pass.GRAD_INPUT else w.reshape(g.w_shape)
 
 
-def _random(shape: tuple[int, ...]) -> Array:
+def random_words(shape: tuple[int, ...]) -> Array:
+    """Numbers of both signs, the same for one size."""
     return np.random.default_rng(_SEED + math.prod(shape)).standard_normal(shape, np.float32)
 
 
-def _require_close(workload: Workload, output: Array, wanted: Array, magnitude: Array) -> None:
-    """Refuse errors beyond what rounding of float32 explains: some hundred units in the last place of the sum."""
+def require_close(workload: Workload, output: Array, wanted: Array, magnitude: Array, who: str = "simulator") -> None:
+    """Refuse errors beyond what rounding of float32 explains: some hundred units in the last place of the sum.
+
+    Parameters
+    ----------
+    magnitude : sums of the terms' absolute values
+    who : what computed `output`
+
+    Raises
+    ------
+    BaristaError : an error beyond that
+    """
     error = np.abs(output - wanted)
     if np.any(error > 200 * np.finfo(np.float32).eps * magnitude + 1e-30):
-        raise BaristaError(f"simulator: {workload.name} is off by {float(error.max()):.3g}; this is a mistake of the "
-                           "simulator")
+        raise BaristaError(f"{who}: {workload.name} is off by {float(error.max()):.3g}; this is a mistake of the {who}")

@@ -1,4 +1,7 @@
-"""From a path to a loader: the device, its bitstreams, and the one that is built where none is given."""
+"""From a path to a loader: the device, its bitstreams, and the one that is built where none is given.
+
+OpenCL is imported when a bitstream needs it: those of engine csim run on the processor without any.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,21 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ... import resources
 from ...errors import BitstreamError, DeviceError
+from ...gemm.engine import TileArray
 from ...gemm.tiles import TileSizes
 from ...hardware.bitstream import SUFFIX, standard_name
 from ...hardware.board import EMULATED, BoardSummary, load_board
 from ...hardware.library import Library
 from ...hardware.manifest import KERNELS
-from ...runtime.bitstream_build import build
-from ...runtime.bitstream_program import DeviceArrayEngine, device_identity
-from ...runtime.context import Context
+from ...synthesis.toolchain import machine
 from .loader import Loader
+
+if TYPE_CHECKING:
+    from ...runtime.context import Context
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +38,7 @@ ENGINE = "fast"
 
 
 def open_loader(path: str | os.PathLike[str] | None = None, device: str | None = None) -> tuple[Loader, str]:
-    """Open the device of some bitstreams.
+    """Open the device of some bitstreams, where they need one.
 
     Parameters
     ----------
@@ -48,8 +54,11 @@ def open_loader(path: str | os.PathLike[str] | None = None, device: str | None =
     BitstreamError : no bitstream there, or bitstreams of several boards
     DeviceError, MissingExtraError : no such device
     """
+    context: Context | None = None
     if path is None:
-        context = Context(device)
+        from ...runtime.context import Context as Opened
+
+        context = Opened(device)
         library = Library(_built(context))
     else:
         library = Library(Path(path))
@@ -58,18 +67,30 @@ def open_loader(path: str | os.PathLike[str] | None = None, device: str | None =
         raise BitstreamError(f"{library.folder} holds bitstreams of the boards {' and '.join(sorted(boards))}; give "
                              "those of one board a folder of their own")
     [board] = boards.values()
+    simulated = {name: bitstream.manifest.is_simulated for name, bitstream in library.bitstreams.items()}
     if path is not None:
         for bitstream in library.bitstreams.values():
             bitstream.require_binary()
-        context = _context(board, device)
+        if not all(simulated.values()):
+            context = _context(board, device)
 
-    def load(name: str) -> DeviceArrayEngine:
-        return DeviceArrayEngine(context, library.find(name))
+    def load(name: str) -> TileArray:
+        bitstream = library.find(name)
+        if context is None or simulated[name]:
+            from ...synthesis.gemm_array import SimulatedArray
+
+            return SimulatedArray(bitstream)
+        from ...runtime.bitstream_program import DeviceArrayEngine
+
+        return DeviceArrayEngine(context, bitstream)
 
     kinds = {name: (bitstream.manifest.tiles, bitstream.manifest.format)
              for name, bitstream in library.bitstreams.items()}
     names = list(kinds)
-    return Loader(kinds, load, f"board {board.name} ({context.describe()})"), names[0] if len(names) == 1 else ""
+    runs_on = [f"C-simulation on {machine()}"] if any(simulated.values()) else []
+    if context is not None:
+        runs_on.insert(0, context.describe())
+    return Loader(kinds, load, f"board {board.name} ({', '.join(runs_on)})"), names[0] if len(names) == 1 else ""
 
 
 def _context(board: BoardSummary, device: str | None) -> Context:
@@ -79,6 +100,8 @@ def _context(board: BoardSummary, device: str | None) -> Context:
     ------
     DeviceError : there is none, or it cannot be opened
     """
+    from ...runtime.context import Context
+
     if device is not None or board.is_emulated:
         return Context(device)
     try:
@@ -103,6 +126,8 @@ def _built(context: Context) -> Path:
     ------
     BitstreamError : it cannot be kept
     """
+    from ...runtime.bitstream_program import device_identity
+
     source = resources.find("opencl_kernels", f"{KERNELS[ENGINE]}.cl").read_bytes()
     name = standard_name(TILES, PRECISION, ENGINE, EMULATED)
     key = hashlib.sha256(source + f"{device_identity(context.device)} / {name}".encode()).hexdigest()[:16]
@@ -127,6 +152,8 @@ def _built(context: Context) -> Path:
 
 def _build_into(folder: Path, context: Context, manifest: Path) -> None:
     """Build the default bitstream aside and give it its place, unless another process was faster."""
+    from ...runtime.bitstream_build import build
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
         build(context, Path(fresh) / folder.name, TILES, PRECISION, load_board(EMULATED), ENGINE)
