@@ -21,7 +21,8 @@ from barista.gemm.tiles import TileSizes
 from barista.hardware.board import load_board
 from barista.ops.base import OpSet
 from barista.ops.cpu import CpuOps
-from barista.synthesis import gemm_build, toolchain
+from barista.synthesis import csim_build, toolchain
+from barista.synthesis.gemm_design import GemmDesign
 
 # The same examples in every run, and no limit on the time of one: a busy machine fails no test.
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
@@ -109,7 +110,8 @@ def cpu64() -> CpuOps:
 def ops(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OpSet:
     """Every op set in float32, for the tests of the contract; `csim` is the FPGA's on the HLS code of its array."""
     if request.param == "csim":
-        bitstream = gemm_build.build(tmp_path_factory.mktemp("csim"), CSIM_TILES, "fp32", load_board("emulated"))
+        bitstream = csim_build.build(tmp_path_factory.mktemp("csim"), GemmDesign(CSIM_TILES, "fp32"),
+                                     load_board("emulated"))
         return make_ops("fpga", bitstream=bitstream.path, inner_products=True)
     if request.param == "opencl":
         return open_opencl()

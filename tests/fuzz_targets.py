@@ -26,6 +26,7 @@ from barista.data.images import decode_image
 from barista.data.mean import read_mean
 from barista.frontends.caffe2 import fills, to_onnx
 from barista.frontends.prototxt import parse_net, read_net, read_net_def, read_solver, to_text
+from barista.gemm.conv_sizes import ConvSizes
 from barista.gemm.shapes import Pass
 from barista.gemm.tiles import TileSizes
 from barista.hardware import bitstream, manifest
@@ -155,6 +156,8 @@ def _files() -> dict[str, bytes]:
         built = bitstream.write(folder / "card", b"binary", TileSizes(8, 8, 16), "fp32", load_board("u250"),
                                 kernel="gemm", clock_hz=150e6, tools={"vitis": "2022.1"}, suffix=".xclbin")
         (folder / "manifest").write_bytes(built.path.read_bytes())
+        whole = bitstream.write(folder / "card", b"binary", ConvSizes(4, 3, 8, 32, 24, 8), "dfxp8", load_board("u250"))
+        (folder / "conv_manifest").write_bytes(whole.path.read_bytes())
         return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
@@ -193,5 +196,5 @@ def targets() -> dict[str, Target]:
         "datum": Target(_record, (encoded, image, values)),
         "image": Target(_image, ((GOLDEN / "data" / "png" / "0.png").read_bytes(),)),
         "schedule": Target(Schedule.load, (files["schedule"], json.dumps({"net": "x", "entries": []}).encode())),
-        "manifest": Target(_manifest, (files["manifest"],)),
+        "manifest": Target(_manifest, (files["manifest"], files["conv_manifest"])),
     }

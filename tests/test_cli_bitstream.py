@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from opencl_device import open_opencl
 
-from barista.cli.bitstream import compare
+from barista.cli.bitstream_verify import compare
 from barista.cli.main import main
 from barista.errors import BitstreamError
 from barista.gemm.array_model import ModelArray
@@ -75,7 +75,7 @@ def test_verify_notices_a_kernel_that_computes_something_else(tmp_path: Path, ca
     open_opencl()
     say(capsys, "build", "--tile", "2,3,4", "--out", tmp_path)
     [manifest] = tmp_path.glob("*.json")
-    manifest.write_text(dataclasses.replace(load(manifest).manifest, tiles=TileSizes(3, 2, 4)).to_json())
+    manifest.write_text(dataclasses.replace(load(manifest).manifest, array=TileSizes(3, 2, 4)).to_json())
     status, _, err = say(capsys, "verify", manifest)
     assert status == 1
     assert re.search(r"\d+ of 36 numbers differ from the array's model, the first at \[tile row, tile column, row, "
@@ -202,7 +202,7 @@ CARD = ["--tile", "8,8,8", "--precision", "fp32"]
     (["build", "--board", "u25"], 1, r"board 'u25' is not known; did you mean 'u250'"),
     (["build", "--tile", "16,16"], 1, r"tile '16,16' is not three integers"),
     (["build", "--tile", "0,1,1"], 1, r"Tr=0 is outside 1 to"),
-    (["build", "--kernel", "gemm"], 2, r"bitstream build has no use for --kernel; it takes --tile, --precision, --bo"),
+    (["build", "--kernel", "gemm"], 2, r"bitstream build has no use for --kernel; it takes --tile, --array, --model"),
     (["list", "lib", "--board", "u250"], 2, r"bitstream list has no use for --board; it has no options of its own"),
     (["inspect", "nothing.json"], 1, r"there is no manifest nothing\.json"),
     (["inspect", "."], 1, r"\. is a folder; give one bitstream in it, which `barista bitstream list \.` names"),

@@ -260,10 +260,22 @@ def test_reports_of_another_design_are_refused(built: Path, tmp_path: Path, caps
     assert re.search(r"csynth\.xml: no XML: .*it may have been cut off", refused())
 
 
-def test_the_design_of_a_convolution_array_is_not_imported(tmp_path: Path, capsys: Capture) -> None:
+def test_a_convolution_array_is_imported(tmp_path: Path, capsys: Capture) -> None:
     file = schedule(tmp_path, ["c"], designs={"c": {"board": "u250", "design": CONV}})
     folder = configured(capsys, tmp_path / "out", "--from-schedule", file)
     (folder / "x.xclbin").write_bytes(b"xclbin2\0")
-    status, _, err = say(capsys, "bitstream", "import", folder / "x.xclbin")
+    words = ("bitstream", "import", folder / "x.xclbin", "--out", tmp_path / "lib")
+    status, _, err = say(capsys, *words)
+    assert status == 0, err
+    manifest = bitstreams.load(tmp_path / "lib" / "c.json").manifest
+    assert {"kind": "conv", "precision": manifest.precision, **manifest.sizes.fields()} == CONV
+    assert (manifest.kernel, manifest.engine, manifest.resources.dsp) == ("fpgpt_conv", "array", 4 * 3 * 9)
+    status, _, err = say(capsys, *words, "--tile", "4,4,4")
+    assert (status, "--tile 4,4,4 contradicts" in err, "by which it is of an array 4,3, which has no tiles" in err) == (
+        1, True, True)
+    larger = schedule(tmp_path, ["c"], designs={"c": {"board": "u250", "design": {**CONV, "out_words": 80}}})
+    folder = configured(capsys, tmp_path / "other", "--from-schedule", larger)
+    (folder / "x.xclbin").write_bytes(b"xclbin2\0")
+    status, _, err = say(capsys, "bitstream", "import", folder / "x.xclbin", "--out", tmp_path / "lib")
     assert status == 1
-    assert re.search(r"design\.json is of a conv kernel \(conv_4x3_fp32\): Barista trains with GEMM arrays", err)
+    assert re.search(r"lib/c\.json is of another array under the same name; remove it, or choose another folder", err)

@@ -125,7 +125,8 @@ def test_fixed_point_is_exact_and_wraps_around(sizes: tuple[int, int], precision
 
 
 @hls
-@pytest.mark.parametrize("port_bits", [pytest.param(32, marks=slow), 128, pytest.param(1024, marks=slow)])
+@slow
+@pytest.mark.parametrize("port_bits", [32, 128, 1024])
 def test_any_width_of_port(port_bits: int) -> None:
     array = array_for((6, 5), port_bits=port_bits)
     for geometry, pass_ in every_pass(ALL.values()):

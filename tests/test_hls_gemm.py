@@ -23,7 +23,7 @@ from barista.hardware.board import load_board
 from barista.ops.base import OpSet
 from barista.precision.formats import FORMATS, number_format
 from barista.resources import find
-from barista.synthesis import gemm_array, gemm_build
+from barista.synthesis import csim_build, gemm_array
 from barista.synthesis.gemm_array import SimulatedArray
 from barista.synthesis.gemm_design import GemmDesign
 from barista.synthesis.simulation import Library
@@ -48,7 +48,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     @functools.cache
     def make(tile: str, precision: str = "fp32") -> SimulatedArray:
-        return SimulatedArray(gemm_build.build(folder, TileSizes.parse(tile), precision, load_board("emulated")))
+        design = GemmDesign(TileSizes.parse(tile), precision)
+        return SimulatedArray(csim_build.build(folder, design, load_board("emulated")))
 
     return make
 
@@ -153,9 +154,9 @@ def test_memories_and_reads_are_those_of_the_models(make: Any, tile: str, precis
     assert all(1 <= stream.most <= stream.depth for stream in report.streams.values())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("tile", "precision", "sanitize"), [
-    ("7,9,13", "fp32", False), ("7,9,13", "fp32", True), ("16,8,12", "dfxp8", True), ("3,5,2", "dfxp16", True)])
+    ("7,9,13", "fp32", True), *(pytest.param(*design, marks=pytest.mark.slow) for design in [
+        ("7,9,13", "fp32", False), ("16,8,12", "dfxp8", True), ("3,5,2", "dfxp16", True)])])
 def test_its_test_bench_passes(tile: str, precision: str, sanitize: bool) -> None:
     """Nothing outside of its buffers, nothing undefined: the sanitisers would stop it."""
     bench = build_testbench(GemmDesign(TileSizes.parse(tile), precision), sanitize=sanitize)

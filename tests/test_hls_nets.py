@@ -27,8 +27,9 @@ from barista.ops.cpu import CpuOps
 from barista.ops.fpga import FpgaOps
 from barista.ops.fpga.loader import Loader
 from barista.precision.formats import number_format
-from barista.synthesis import gemm_build
+from barista.synthesis import csim_build
 from barista.synthesis.gemm_array import SimulatedArray
+from barista.synthesis.gemm_design import GemmDesign
 
 pytestmark = [pytest.mark.hls, pytest.mark.slow]
 
@@ -39,7 +40,8 @@ TILE, BATCH = TileSizes(16, 16, 64), 2
 @pytest.fixture(scope="module", params=["fp32", "dfxp8"])
 def arrays(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[TileArray, TileArray]:
     """The HLS code, and the model that judges it."""
-    bitstream = gemm_build.build(tmp_path_factory.mktemp("csim"), TILE, request.param, load_board("emulated"))
+    bitstream = csim_build.build(tmp_path_factory.mktemp("csim"), GemmDesign(TILE, request.param),
+                                 load_board("emulated"))
     return SimulatedArray(bitstream), ModelArray(TILE, number_format(request.param))
 
 

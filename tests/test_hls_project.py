@@ -13,7 +13,6 @@ import pytest
 from card_projects import CONV, LENET, NAME, TILES, Capture, configured, say, schedule
 
 from barista.cli.proposal import distinct
-from barista.compose import make_ops
 from barista.errors import BitstreamError, UnsupportedError
 from barista.gemm.shapes import Pass
 from barista.gemm.tiles import TileSizes
@@ -70,9 +69,7 @@ def test_explore_keeps_what_names_of_convolution_arrays_do_not_say(tmp_path: Pat
         assert name.startswith(bitstream_name(design, "u250"))
         passes[name] = sum(entry.bitstream == name for entry in schedule.entries)
     assert sum(passes.values()) == 5
-    with pytest.raises(UnsupportedError, match=r"schedule\.json puts passes on conv_.*, an array that takes whole "
-                                               r"convolutions: training runs on arrays that multiply tiles"):
-        make_ops("fpga", schedule=file)
+    assert {entry.im2col for entry in schedule.entries} == {"device"}
     status, _, err = say(capsys, "bitstream", "configure", "--from-schedule", file, "--out", tmp_path / "out")
     assert status == 0, err
     for name in schedule.designs:
@@ -83,9 +80,10 @@ def test_explore_keeps_what_names_of_convolution_arrays_do_not_say(tmp_path: Pat
 
 def test_two_arrays_of_one_size_have_two_names() -> None:
     small, large = (ConvDesign(4, 3, 8, words, 24, 8) for words in (32, 64))
-    taken = {"conv_4x3_fp32_u250": small}
-    assert distinct("conv_4x3_fp32_u250", small, taken) == "conv_4x3_fp32_u250"
-    assert distinct("conv_4x3_fp32_u250", large, taken) == "conv_4x3_fp32_u250_2"
+    name = "conv_array_4x3_fp32_u250"
+    assert bitstream_name(small, "u250") == bitstream_name(large, "u250") == name
+    assert distinct(name, small, {name: small}) == name
+    assert distinct(name, large, {name: small}) == f"{name}_2"
 
 
 def test_a_schedule_that_cannot_be_written_is_said_before_exploring(tmp_path: Path, capsys: Capture) -> None:
@@ -242,7 +240,7 @@ def test_a_schedule_of_the_cpu_alone_names_nothing_to_build(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(("words", "status", "message"), [
-    ([], 2, r"bitstream configure needs --from-schedule, or a design of its own with --tile and --board"),
+    ([], 2, r"bitstream configure needs --from-schedule, or a design of its own with --tile, or with --array and"),
     (["--tile", "4,4,8"], 2, r"bitstream configure needs --from-schedule"),
     (["x"], 2, r"'x' is one word too many"),
     (["--from-schedule", "nothing.json"], 1, r"nothing\.json: the schedule cannot be read: No such file"),
@@ -323,3 +321,13 @@ def test_a_project_names_its_board_s_lack_of_memories() -> None:
     board = dataclasses.replace(load_board("u250"), memories="DDR[0], DDR[1]")
     with pytest.raises(UnsupportedError, match=r"the board u250 names 2 memories, and the ports a, b, c need one each"):
         Project("x", GemmDesign(TILES, "fp32"), board, 100e6)
+
+
+@pytest.mark.parametrize(("board", "gemm_hz", "conv_hz"), [("u200", 250e6, 100e6), ("u250", 100e6, 100e6)])
+def test_the_clock_is_the_boards_or_the_designs_fastest(board: str, gemm_hz: float, conv_hz: float) -> None:
+    """Four sums are added up in time at 100 MHz, eleven at any clock."""
+    card = load_board(board)
+    gemm = GemmDesign(TileSizes(16, 16, 64), "fp32")
+    conv = ConvDesign(8, 4, 10, 20, 16, 8)
+    assert (project_of(gemm, card).clock_hz, project_of(conv, card).clock_hz) == (gemm_hz, conv_hz)
+    assert project_of(conv, card, 150e6).clock_hz == 150e6

@@ -15,7 +15,8 @@ from barista.hardware.bitstream import write
 from barista.hardware.board import load_board
 from barista.schedule import Entry, Schedule
 
-PLAN = Schedule("LeNet", 64, (Entry("conv1", Pass.FORWARD, "fpga", "small"), Entry("conv1", Pass.GRAD_WEIGHT, "cpu"),
+PLAN = Schedule("LeNet", 64, (Entry("conv1", Pass.FORWARD, "fpga", "small", "host"),
+                              Entry("conv1", Pass.GRAD_WEIGHT, "cpu"),
                               Entry("conv2", Pass.FORWARD, "fpga", "large"),
                               Entry("conv2", Pass.GRAD_WEIGHT, "opencl")), inner_products="small")
 
@@ -54,8 +55,11 @@ def test_inner_products_may_be_left_out() -> None:
 
 
 def test_im2col_goes_with_the_engine() -> None:
-    assert [e.im2col for e in PLAN.entries] == ["host", "host", "host", "device"]
-    assert Schedule.from_json(entry(im2col=None)).entries == (Entry("conv1", Pass.FORWARD, "fpga", "small", "host"),)
+    assert [e.im2col for e in PLAN.entries] == ["host", "host", "", "device"]
+    for place in ("host", "device", ""):
+        assert Schedule.from_json(entry(im2col=place)).entries == (
+            Entry("conv1", Pass.FORWARD, "fpga", "small", place),)
+    assert "im2col" not in Schedule.from_json(entry(im2col=None)).to_json()["entries"][0]
     found = Schedule.from_json(entry(engine="opencl", bitstream=None)).entries
     assert found == (Entry("conv1", Pass.FORWARD, "opencl", im2col="device"),)
 
@@ -93,7 +97,7 @@ def test_another_net_or_batch_is_refused() -> None:
     (entry(engine="cpu"), r"others take none; got engine 'cpu' and bitstream 'small'"),
     (entry(engine="opencl"), r"others take none; got engine 'opencl' and bitstream 'small'"),
     (entry(bitstream=None), r"engine fpga takes the name of a bitstream"),
-    (entry(im2col="device"), r"im2col 'device' does not go with engine fpga, which unrolls columns on the host; give"),
+    (entry(im2col="card"), r"im2col 'card' does not go with engine fpga, .* host or device; give 'host' or 'device'"),
     (entry(engine="opencl", bitstream=None, im2col="host"), r"unrolls columns on the device; give 'device' or leave"),
     (changed(entries=PLAN.to_json()["entries"][:1] * 2), r"two entries for conv1 forward")])
 def test_what_is_no_schedule(data: Any, message: str) -> None:

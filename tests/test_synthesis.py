@@ -29,7 +29,7 @@ from barista.latency.resources import gemm_blocks, gemm_bram_bits, gemm_words
 from barista.precision.formats import FORMATS
 from barista.resources import find
 from barista.schedule import Entry, Schedule
-from barista.synthesis import gemm_build, toolchain
+from barista.synthesis import csim_build, toolchain
 from barista.synthesis.gemm_design import GemmDesign
 from barista.synthesis.simulation import PortUse, SimulationReport, StreamUse
 from barista.synthesis.toolchain import build_library, build_testbench, find_compiler, find_headers, machine, tools
@@ -229,7 +229,7 @@ NAME, FAST = (f"gemm_{engine}_4x4x8_fp32_emulated" for engine in ("csim", "fast"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Bitstream:
-    return gemm_build.build(tmp_path_factory.mktemp("csim"), TILE, "fp32", load_board("emulated"))
+    return csim_build.build(tmp_path_factory.mktemp("csim"), GemmDesign(TILE, "fp32"), load_board("emulated"))
 
 
 @pytest.mark.hls
@@ -267,7 +267,7 @@ def test_without_a_compiler_it_says_what_to_install(tmp_path: Path, capsys: Capt
         def tools_() -> None:
             raise error
 
-        monkeypatch.setattr(gemm_build, "build_library", lambda _: tools_())
+        monkeypatch.setattr(csim_build, "build_library", lambda _: tools_())
         status, _, err = say(capsys, "bitstream", "build", "--engine", "csim", "--out", tmp_path)
         assert (status, err.count("\n")) == (1, 1)
         return err

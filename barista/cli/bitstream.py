@@ -5,51 +5,41 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from ..errors import BitstreamError, nearest
-from ..gemm.array_model import ModelArray
-from ..gemm.engine import TileArray
-from ..gemm.tiles import TileSizes
+from ..errors import nearest
 from ..hardware import bitstream as bitstreams
 from ..hardware.bitstream import Bitstream
 from ..hardware.board import EMULATED, BoardSummary, board_names, load_board
 from ..hardware.library import Library
-from ..hardware.manifest import CSIM, check_build
-from ..precision.formats import NumberFormat
-from .arguments import Parser, UsageError
+from ..hardware.manifest import CONV, CSIM, Manifest
+from .arguments import Parser, UsageError, add_network
+from .bitstream_build import ENGINE, NETWORK, PRECISION, TILE, run_build
+from .planning import add_input
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTION = """Work on bitstreams: a device binary that holds a GEMM array, and beside it a manifest that says
-what it is.
+DESCRIPTION = """Work on bitstreams: a device binary that holds an array, of those that multiply tiles or of those that
+take whole convolutions, and beside it a manifest that says what it is.
 
-  build            compile a kernel for this machine's OpenCL device, for the board 'emulated'
+  build            compile a kernel for this machine, for the board 'emulated'
   configure        write a folder for each design of a schedule, or for one, that a machine with Vitis builds
   import FILE      copy an .xclbin that a vendor's tools built, and write its manifest
   list DIR         the bitstreams of a folder
   inspect FILE     what a bitstream is
-  verify FILE      check it against its manifest; on the board 'emulated' also load it and compare a product"""
+  verify FILE      check it against its manifest; on the board 'emulated' also load it and compare what it computes"""
 
 EXAMPLES = """  barista bitstream build --tile 16,16,64 --precision fp32 --board emulated
+  barista bitstream build --engine csim --array 16,16 --model train_val.prototxt --input-shape 3,32,32
   barista bitstream list bitstreams
   barista bitstream verify bitstreams/gemm_array_16x16x64_fp32_emulated.json
   barista bitstream configure --from-schedule schedule.json --out hls_build
+  barista bitstream build --engine csim --from-schedule schedule.json
   barista bitstream import hls_build/gemm_array_32x32x64_fp32_u250/build/hw/gemm_array_32x32x64_fp32_u250.xclbin
   barista bitstream import gemm.xclbin --tile 32,32,64 --precision fp32 --board u250 --kernel gemm"""
 
-# What `build` makes, and where `build` and `import` write, unless told otherwise.
-TILE, PRECISION, ENGINE, OUT = "16,16,64", "fp32", "array", "bitstreams"
-
-# Engines that equal the array's model bit for bit in floats too.
-EXACT = ("array", CSIM)
-# Tiles of the product that `verify` compares: more than one in each direction.
-VERIFIED_TILES = (2, 3, 2)
-# Bound of the difference in units of the sum of the products' magnitudes; float32 rounds at 2^-24.
-FLOAT_TOLERANCE = 1e-6
+# Where `build` and `import` write, unless told otherwise.
+OUT = "bitstreams"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -60,6 +50,9 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument("--tile", default=None, metavar="TR,TC,TP",
                        help="build, configure, import: sizes of tiles; the array has TR x TC elements (build: default "
                             f"{TILE})")
+    group.add_argument("--array", default=None, metavar="X,Y",
+                       help="build, configure: columns and rows of an array that takes whole convolutions, those of "
+                            "--model")
     group.add_argument("--precision", default=None, metavar="NAME",
                        help="build, configure, import: fp32, dfxp8, dfxp12, dfxp14 or dfxp16 (build, configure: "
                             f"default {PRECISION})")
@@ -69,21 +62,31 @@ def add_arguments(parser: Parser) -> None:
                             "be for")
     group.add_argument("--engine", default=None, metavar="NAME",
                        help="build: array, the mesh step by step, fast, its products at a CPU's full speed, or csim, "
-                            f"the C++ code that becomes a card's hardware, step by step (default {ENGINE})")
+                            f"the C++ code that becomes a card's hardware, step by step (default {ENGINE}; with "
+                            f"--array and --from-schedule {CSIM})")
     group.add_argument("--kernel", default=None, metavar="NAME",
                        help="import: name of the kernel in the binary (default: the design's, else semi_systolic)")
     group.add_argument("--clock-hz", default=None, type=float, metavar="HZ",
                        help="configure: clock to build for (default: the board's); import: clock of the binary "
                             "(default: what its reports say, else its design's, else the board's)")
+    group = parser.add_argument_group("the convolutions that --array is for")
+    group.add_argument("--model", default=None, metavar="FILE", help="build, configure: the network (prototxt)")
+    group.add_argument("--phase", default=None, type=str.upper, choices=("TRAIN", "TEST"),
+                       help="phase of the network's state (default TRAIN; TEST for a deploy net)")
+    add_input(group)
+    add_network(parser)
     group = parser.add_argument_group("what is configured, and what it became")
     group.add_argument("--from-schedule", default=None, metavar="FILE",
-                       help="configure: the designs that a schedule names, as `barista explore --schedule` writes it")
+                       help="build, configure: the designs that a schedule names, as `barista explore --schedule` "
+                            "writes it")
     group.add_argument("--bitstreams", default=None, metavar="DIR",
-                       help="configure: folder of manifests that say what names of the schedule stand for")
+                       help="build, configure: folder of manifests that say what names of the schedule stand for")
     group.add_argument("--design", default=None, metavar="FILE",
                        help="import: the design.json that the binary was built of (default: the one beside it or in "
                             "one of three folders above)")
     group = parser.add_argument_group("where")
+    group.add_argument("--name", default=None, metavar="NAME",
+                       help="build, configure: what schedules call it (default: a name that says what it is)")
     group.add_argument("--out", default=None, metavar="DIR",
                        help=f"build, configure, import: where to write (default {OUT}, configure: hls_build)")
     group.add_argument("--device", default=None, metavar="ID",
@@ -102,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
                          "see: barista bitstream --help")
     if args.action in WITHOUT_PATH and args.path is not None:
         raise UsageError(f"{args.path!r} is one word too many; see: barista bitstream --help")
-    given = [name for name in OPTIONS if getattr(args, name) is not None]
+    given = [name for name in OPTIONS if getattr(args, name) not in (None, UNSAID.get(name))]
     for name in given:
         if name not in action.options:
             takes = f"it takes {_options(action.options)}" if action.options else "it has no options of its own"
@@ -116,30 +119,8 @@ def _options(names: Iterable[str]) -> str:
 
 
 def _build(args: argparse.Namespace) -> None:
-    board, tiles = load_board(args.board or EMULATED), TileSizes.parse(args.tile or TILE)
-    folder, precision, engine = args.out or OUT, args.precision or PRECISION, args.engine or ENGINE
-    check_build(tiles, engine)
-    if engine == CSIM:
-        from ..synthesis import gemm_build
-
-        _require_no_device(args, "build", "with --engine csim")
-        _report(gemm_build.build(folder, tiles, precision, board))
-        return
-    from ..runtime.bitstream_build import build
-    from ..runtime.context import Context
-
-    _report(build(Context(args.device), folder, tiles, precision, board, engine))
-
-
-def _require_no_device(args: argparse.Namespace, action: str, why: str) -> None:
-    """Refuse an OpenCL device where none computes.
-
-    Raises
-    ------
-    UsageError : one is given
-    """
-    if args.device is not None:
-        raise UsageError(f"bitstream {action} has no use for --device {why}, which runs on the processor itself")
+    for bitstream in run_build(args, OUT):
+        _report(bitstream)
 
 
 def _configure(args: argparse.Namespace) -> None:
@@ -154,10 +135,15 @@ def _import(args: argparse.Namespace) -> None:
     bitstream = run_import(args, OUT)
     m = bitstream.manifest
     for what, count, held in m.resources.exceeding(m.board.dsp, m.board.bram_bits):
-        logger.warning("tile %s in %s takes %d %s by the models' count, and the board %s has %d: see that --tile, "
-                       "--precision and --board are what the binary was built for", m.tiles, m.precision, count, what,
-                       m.board.name, held)
+        logger.warning("%s %s in %s takes %d %s by the models' count, and the board %s has %d: see that %s what the "
+                       "binary was built for", *_array(m), m.precision, count, what, m.board.name, held,
+                       "its design is" if m.kind == CONV else "--tile, --precision and --board are")
     _report(bitstream)
+
+
+def _array(m: Manifest) -> tuple[str, str]:
+    """What the sizes of an array are called, and they themselves."""
+    return ("array" if m.kind == CONV else "tile"), str(m.array)
 
 
 def _report(bitstream: Bitstream) -> None:
@@ -171,7 +157,7 @@ def _list(args: argparse.Namespace) -> None:
     for name, bitstream in found.items():
         m = bitstream.manifest
         damage = bitstream.damage()
-        print(f"{name:<{width}}  tile {m.tiles!s:<10}  {m.precision:<6}  {m.engine:<5}  {m.board.name}"
+        print(f"{name:<{width}}  {' '.join(_array(m)):<15}  {m.precision:<6}  {m.engine:<5}  {m.board.name}"
               + (f"  (binary {damage})" if damage else ""))
 
 
@@ -206,7 +192,7 @@ def describe(bitstream: Bitstream, board: BoardSummary) -> Iterator[str]:
         "Manifest": bitstream.path,
         "Binary": f"{m.binary}, {m.size_bytes} bytes, sha256 {m.sha256}" + (f" ({damage})" if damage else ""),
         "Kernel": f"{m.kernel} ({m.engine})",
-        "Tile Tr,Tc,Tp": m.tiles,
+        **_sizes(m),
         "Precision": f"{m.precision}, {m.format.bits} bits, sums in {m.format.accumulator}",
         "Board": f"{board.name}, {board.description}",
         "Clock": f"{m.clock_hz / 1e6:g} MHz",
@@ -220,6 +206,16 @@ def describe(bitstream: Bitstream, board: BoardSummary) -> Iterator[str]:
         yield f"{name + ':':<16} {value}"
 
 
+def _sizes(m: Manifest) -> dict[str, object]:
+    """What an array is compiled for, in rows of a table."""
+    if m.kind != CONV:
+        return {"Tile Tr,Tc,Tp": m.tiles}
+    s = m.sizes
+    words = s.on_chip_words
+    return {"Array X,Y": f"{s}, whole convolutions", "Words": f"{words['line']} of lines (Z {s.z}), {words['kern']} of "
+            f"KERN, {words['out']} of OUT; ports of {s.port_bits} bits"}
+
+
 def _verify(args: argparse.Namespace) -> None:
     bitstream = bitstreams.load(args.path)
     board = _board(args, bitstream)
@@ -228,60 +224,9 @@ def _verify(args: argparse.Namespace) -> None:
         logger.info("%s: the binary is that of the manifest; it was not loaded, which takes the board %s",
                     bitstream.path, board.name)
         return
-    array = _load(args, bitstream)
-    compare(array, ModelArray(array.tiles, array.format), exact=bitstream.manifest.engine in EXACT)
-    logger.info("%s: the binary is that of the manifest, and computes what the array's model does", array.name)
+    from .bitstream_verify import verify_array
 
-
-def _load(args: argparse.Namespace, bitstream: Bitstream) -> TileArray:
-    """The array of a bitstream of the board emulated."""
-    if bitstream.manifest.is_simulated:
-        from ..synthesis.gemm_array import SimulatedArray
-
-        _require_no_device(args, "verify", f"for engine {CSIM}")
-        return SimulatedArray(bitstream)
-    from ..runtime.bitstream_program import DeviceArrayEngine
-    from ..runtime.context import Context
-
-    return DeviceArrayEngine(Context(args.device), bitstream)
-
-
-def compare(array: TileArray, model: TileArray, exact: bool) -> None:
-    """Compare a small product of an array with that of another.
-
-    Parameters
-    ----------
-    exact : bit for bit; else floats within rounding
-
-    Raises
-    ------
-    BitstreamError : they differ
-    """
-    nr, nc, np_ = VERIFIED_TILES
-    rng, fmt, t = np.random.default_rng(1), array.format, array.tiles
-    a, b = (numbers(rng, shape, fmt) for shape in (t.a_shape(nr, np_), t.b_shape(nc, np_)))
-    results = []
-    for one in (array, model):
-        c = np.zeros(t.c_shape(nr, nc), fmt.accumulator_dtype)
-        one.begin(nr, nc, np_)
-        one.multiply(a, b, c, nr, nc, np_)
-        results.append(c)
-    found, expected = results
-    magnitude = np.einsum("ipkr,jpkc->ijrc", abs(a.astype(np.float64)), abs(b.astype(np.float64)))
-    allowed = 0 if exact or fmt.is_fixed else FLOAT_TOLERANCE * magnitude
-    wrong = ~(abs(found.astype(np.float64) - expected) <= allowed)
-    if wrong.any():
-        at = tuple(int(index) for index in np.argwhere(wrong)[0])
-        raise BitstreamError(f"{array.name}: {wrong.sum()} of {wrong.size} numbers differ from the array's model, the "
-                             f"first at [tile row, tile column, row, column] {list(at)}: {found[at]} for "
-                             f"{expected[at]}; build the bitstream again")
-
-
-def numbers(rng: np.random.Generator, shape: tuple[int, ...], fmt: NumberFormat) -> npt.NDArray[Any]:
-    """Return numbers of both signs over the whole range of a format."""
-    if fmt.is_fixed:
-        return rng.integers(fmt.lower, fmt.upper, shape, fmt.storage_dtype, endpoint=True)
-    return rng.standard_normal(shape, np.float32)
+    verify_array(args, bitstream)
 
 
 class Action(NamedTuple):
@@ -297,9 +242,13 @@ class Action(NamedTuple):
     options: tuple[str, ...] = ()
 
 
+# What options are that are no None where they are not given.
+UNSAID = {"level": 0, "stage": "", "ignore_unknown_fields": False, "allow_python_layers": False}
 ACTIONS = {
-    "build": Action(_build, ("tile", "precision", "board", "engine", "out", "device")),
-    "configure": Action(_configure, ("from_schedule", "bitstreams", "tile", "precision", "board", "clock_hz", "out")),
+    "build": Action(_build, ("tile", "array", *NETWORK, *UNSAID, "from_schedule", "bitstreams", "precision", "board",
+                             "engine", "name", "out", "device")),
+    "configure": Action(_configure, ("from_schedule", "bitstreams", "tile", "array", *NETWORK, *UNSAID, "precision",
+                                     "board", "clock_hz", "name", "out")),
     "import": Action(_import, ("tile", "precision", "board", "kernel", "clock_hz", "design", "out")),
     "list": Action(_list),
     "inspect": Action(_inspect, ("board",)),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import BitstreamError, ScheduleError, UnsupportedError, nearest
@@ -13,14 +15,15 @@ from ..hardware.bitstream import parse_name
 from ..hardware.board import EMULATED, Board, board_names, load_board
 from ..hardware.library import Library
 from ..schedule.schedule import Schedule
-from ..synthesis.designs import Design, design_from_json
+from ..synthesis.designs import Design, design_from_json, design_of
 from ..synthesis.gemm_design import GemmDesign
-from ..synthesis.project import PORT_BITS, Project, project_of
+from ..synthesis.project import DESIGN, PORT_BITS, Project, load_project, project_of
 from .arguments import UsageError
+from .bitstream_build import NETWORK, PRECISION, conv_design, require_no_network
 
 logger = logging.getLogger(__name__)
 
-PRECISION, OUT = "fp32", "hls_build"
+OUT = "hls_build"
 
 
 class Wanted(NamedTuple):
@@ -58,30 +61,59 @@ def configure(args: argparse.Namespace) -> None:
 def _projects(args: argparse.Namespace) -> Iterator[Project]:
     """The designs that the options name, all of them checked before any is written."""
     if args.from_schedule is None:
-        missing = [name for name in ("tile", "board") if getattr(args, name) is None]
-        if missing:
-            raise UsageError("bitstream configure needs --from-schedule, or a design of its own with --tile and "
-                             "--board; see: barista bitstream --help")
-        if args.bitstreams is not None:
-            raise UsageError("--bitstreams says what the names of a schedule are; it goes with --from-schedule")
-        board = load_board(args.board)
-        design = _gemm(TileSizes.parse(args.tile), args.precision or PRECISION)(board)
-        yield project_of(design, board, args.clock_hz)
+        yield _alone(args)
         return
-    for name in ("tile", "precision"):
+    for name in ("tile", "array", "precision", "name", *NETWORK):
         if getattr(args, name) is not None:
-            raise UsageError(f"--{name} and --from-schedule contradict each other: the schedule names the designs; "
-                             "give one of them")
+            raise UsageError(f"--{name.replace('_', '-')} and --from-schedule contradict each other: the schedule "
+                             "names the designs; give one of them")
+    given = None if args.board is None else load_board(args.board)
+    for wanted in scheduled(args):
+        board = _board(wanted, given, args.from_schedule)
+        yield project_of(wanted.design_for(board), board, args.clock_hz, wanted.name)
+
+
+def _alone(args: argparse.Namespace) -> Project:
+    """The one design that options say."""
+    if args.board is None or args.tile is args.array is None:
+        raise UsageError("bitstream configure needs --from-schedule, or a design of its own with --tile, or with "
+                         "--array and --model, and --board; see: barista bitstream --help")
+    if args.bitstreams is not None:
+        raise UsageError("--bitstreams says what the names of a schedule are; it goes with --from-schedule")
+    board = load_board(args.board)
+    if args.array is None:
+        require_no_network(args)
+        design: Design = _gemm(TileSizes.parse(args.tile), args.precision or PRECISION)(board)
+    else:
+        design = conv_design(args, board)
+    project = project_of(design, board, args.clock_hz, args.name or "")
+    if args.name is None and args.array is not None:
+        return _unused(project, Path(args.out or OUT))
+    return project
+
+
+def _unused(project: Project, out: Path) -> Project:
+    """A project under a name that no folder of another design has: arrays of one X and Y may have other memories."""
+    name, number = project.name, 1
+    while (out / name / DESIGN).is_file() and load_project(out / name).design != project.design:
+        number += 1
+        name = f"{project.name}_{number}"
+    return dataclasses.replace(project, name=name)
+
+
+def scheduled(args: argparse.Namespace) -> list[Wanted]:
+    """The bitstreams that a schedule names, all of them known.
+
+    Raises
+    ------
+    ScheduleError, BitstreamError : it names none, or nothing says what one is
+    """
     schedule = Schedule.load(args.from_schedule)
     if not schedule.bitstreams:
         raise ScheduleError(f"{schedule.source} names no bitstream, since nothing in it runs on engine fpga; make one: "
                             "barista explore --schedule FILE")
     library = None if args.bitstreams is None else Library(args.bitstreams)
-    given = None if args.board is None else load_board(args.board)
-    for name in schedule.bitstreams:
-        wanted = _wanted(schedule, name, library)
-        board = _board(wanted, given, schedule.source)
-        yield project_of(wanted.design_for(board), board, args.clock_hz, name)
+    return [_wanted(schedule, name, library) for name in schedule.bitstreams]
 
 
 def _wanted(schedule: Schedule, name: str, library: Library | None) -> Wanted:
@@ -101,7 +133,8 @@ def _wanted(schedule: Schedule, name: str, library: Library | None) -> Wanted:
         return Wanted(name, said["board"], lambda board: design)
     if library is not None and (name in library.bitstreams or parse_name(name) is None):
         manifest = library.find(name).manifest
-        return Wanted(name, manifest.board.name, _gemm(manifest.tiles, manifest.precision))
+        return Wanted(name, manifest.board.name, lambda board: design_of(
+            manifest.array, manifest.precision, board.port_bits_per_cycle or PORT_BITS))
     named = parse_name(name)
     if named is None:
         raise ScheduleError(f"{schedule.source}: the name {name!r} does not say what the bitstream is, as "

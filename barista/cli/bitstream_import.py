@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import BitstreamError
+from ..gemm.conv_sizes import ConvSizes
 from ..gemm.tiles import TileSizes
 from ..hardware import bitstream as bitstreams
 from ..hardware.bitstream import Bitstream
 from ..hardware.board import Board, load_board
 from ..hardware.report import BuildReport
+from ..synthesis.designs import array_of
 from ..synthesis.gemm_design import GemmDesign
 from ..synthesis.project import Project, find_project, load_project
 from ..synthesis.reports import Info, read_info, read_report, seek_reports
 from .arguments import UsageError
+from .bitstream_build import is_another
 from .bitstream_configure import cards
 
 logger = logging.getLogger(__name__)
@@ -36,7 +39,7 @@ class Said(NamedTuple):
     project : its design, where there is one
     """
 
-    tiles: TileSizes
+    array: TileSizes | ConvSizes
     precision: str
     board: Board
     kernel: str | None
@@ -75,7 +78,11 @@ def run_import(args: argparse.Namespace, out: str) -> Bitstream:
     clock_hz = args.clock_hz or (report.clock_hz if report is not None else None)
     if said.project is not None:
         clock_hz = clock_hz or said.project.clock_hz
-    return bitstreams.write(args.out or out, binary, said.tiles, said.precision, said.board, kernel=said.kernel,
+        place = Path(args.out or out) / (said.project.name + bitstreams.SUFFIX)
+        if is_another(place, said.array):
+            raise BitstreamError(f"{place} is of another array under the same name; remove it, or choose another "
+                                 "folder with --out")
+    return bitstreams.write(args.out or out, binary, said.array, said.precision, said.board, kernel=said.kernel,
                             clock_hz=clock_hz, tools=_tools(report, info), suffix=path.suffix or ".bin",
                             name="" if said.project is None else said.project.name, report=report)
 
@@ -95,18 +102,16 @@ def _said(args: argparse.Namespace, design: Path | None) -> Said:
         return Said(TileSizes.parse(args.tile), args.precision, load_board(args.board), args.kernel, None)
     project = load_project(design)
     array = project.design
-    if not isinstance(array, GemmDesign):
-        raise BitstreamError(f"{design} is of a {array.kind} kernel ({array.name}): Barista trains with GEMM arrays, "
-                             "and has no manifest for others; run the binary with a program of your own")
+    known_tiles = array.tiles if isinstance(array, GemmDesign) else f"of an array {array}, which has no tiles"
     board = project.board if args.board is None else load_board(args.board)
     for option, given, known in (
-            ("tile", args.tile and TileSizes.parse(args.tile), array.tiles), ("precision", args.precision,
+            ("tile", args.tile and TileSizes.parse(args.tile), known_tiles), ("precision", args.precision,
                                                                               array.precision),
             ("board", args.board and board.name, project.board.name), ("kernel", args.kernel, array.kernel)):
         if given is not None and given != known:
             raise BitstreamError(f"--{option} {given} contradicts {design}, by which it is {known}; leave the option "
                                  "out, or give the binary's own design with --design")
-    return Said(array.tiles, array.precision, board, array.kernel, project)
+    return Said(array_of(array), array.precision, board, array.kernel, project)
 
 
 def _read(path: Path) -> bytes:

@@ -308,6 +308,7 @@ def open_library(path: str | None, context: Context) -> Iterator[Library]:
     if path is not None:
         library = Library(path)
         library.drop_simulated("measuring bitstreams")
+        library.drop_whole("measuring bitstreams")
         yield library
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -107,6 +107,7 @@ def usable(args: argparse.Namespace, board: Board) -> dict[str, Manifest]:
     """
     library = Library(Path(args.bitstreams))
     library.drop_simulated("barista plan")
+    library.drop_whole("barista plan")
     for bitstream in library.bitstreams.values():
         bitstream.require_board(board.name)
     manifests = {name: bitstream.manifest for name, bitstream in library.bitstreams.items()}
@@ -170,7 +171,7 @@ def table(plan: Plan) -> Iterator[str]:
     for choice in plan.choices:
         chosen, other = choice.candidate, choice.runner_up
         rows.append([choice.workload.layer, choice.workload.pass_.value, chosen.engine, chosen.bitstream or "-",
-                     IM2COL[chosen.engine], number(1e3 * choice.times * chosen.seconds),
+                     chosen.im2col or IM2COL[chosen.engine][0], number(1e3 * choice.times * chosen.seconds),
                      *((other.name, number(1e3 * choice.runner_up_costs_s)) if other is not None else ("-", "-"))])
     numbers = {rows[0].index("ms"), rows[0].index("costs ms more")}
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -43,7 +43,8 @@ def propose(net: str, workloads: Sequence[Workload], unit: str, space: Space, ch
     entries = []
     for workload in workloads:
         found = names.get(workload.name if unit == "pass" else workload.layer, "")
-        entries.append(Entry(workload.layer, workload.pass_, FPGA if found else CPU, found))
+        place = "" if not found else "device" if isinstance(designs[found], ConvDesign) else "host"
+        entries.append(Entry(workload.layer, workload.pass_, FPGA if found else CPU, found, place))
     told = {name: {"board": board.name, "design": design.to_json()} for name, design in designs.items()
             if parse_name(name) is None}
     return Schedule(net, one_batch(workloads, net), tuple(entries), designs=told)

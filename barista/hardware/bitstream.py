@@ -10,18 +10,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import BitstreamError
+from ..errors import BitstreamError, UnsupportedError
+from ..gemm.conv_sizes import ConvSizes
 from ..gemm.tiles import TileSizes
 from ..precision.formats import NumberFormat, number_format
 from .board import Board
-from .manifest import CALIBRATION, KERNELS, OTHER, SCHEDULE, Manifest, check_build, from_json, recognise
+from .manifest import (
+    ARRAY,
+    CALIBRATION,
+    CONV_KERNELS,
+    KERNELS,
+    OTHER,
+    SCHEDULE,
+    Manifest,
+    check_build,
+    from_json,
+    recognise,
+)
 from .report import BuildReport
 from .resources import array_resources
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".json"
-_NAME = re.compile(r"gemm_([a-z]+)_(\d{1,4})x(\d{1,4})x(\d{1,4})_([a-z]+\d+)_([A-Za-z0-9_-]+)")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_STANDARD = re.compile(r"gemm_([a-z]+)_(\d{1,4})x(\d{1,4})x(\d{1,4})_([a-z]+\d+)_([A-Za-z0-9_-]+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,13 +199,34 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def standard_name(tiles: TileSizes, precision: str, engine: str, board: str) -> str:
-    """Name of a bitstream that says what it is: ``gemm_array_16x16x64_fp32_emulated``."""
-    return f"gemm_{engine}_{tiles.tr}x{tiles.tc}x{tiles.tp}_{precision}_{board}"
+def standard_name(array: TileSizes | ConvSizes, precision: str, engine: str, board: str) -> str:
+    """Name of a bitstream that says what it is: ``gemm_array_16x16x64_fp32_emulated``.
+
+    That of a convolution array, ``conv_array_16x16_fp32_u250``, leaves its memories out.
+    """
+    if isinstance(array, ConvSizes):
+        return f"conv_{engine}_{array.x}x{array.y}_{precision}_{board}"
+    return f"gemm_{engine}_{array.tr}x{array.tc}x{array.tp}_{precision}_{board}"
+
+
+def require_name(name: str, what: str = "files") -> None:
+    """Refuse a name of a bitstream that files or a folder should not have.
+
+    Parameters
+    ----------
+    what : what is called so, for messages
+
+    Raises
+    ------
+    UnsupportedError : other than letters, digits, _, - and ., or another beginning than a letter or a digit
+    """
+    if not _FILE_NAME.fullmatch(name):
+        raise UnsupportedError(f"the name {name!r} becomes that of {what}; use letters, digits, _, - and . alone, and "
+                               "begin with a letter or a digit")
 
 
 class Named(NamedTuple):
-    """What a `standard_name` says."""
+    """What a `standard_name` of a GEMM array says."""
 
     tiles: TileSizes
     precision: str
@@ -201,28 +235,29 @@ class Named(NamedTuple):
 
 
 def parse_name(name: str) -> Named | None:
-    """What a `standard_name` says, or None where the name is another.
+    """What a `standard_name` says, or None where the name is another, or does not say all that the array is.
 
     Raises
     ------
     UnsupportedError : sizes of tiles that are not legal
     """
-    matched = _NAME.fullmatch(name)
+    matched = _STANDARD.fullmatch(name)
     if matched is None:
         return None
     engine, tr, tc, tp, precision, board = matched.groups()
     return Named(TileSizes(int(tr), int(tc), int(tp)), precision, engine, board)
 
 
-def warn_beyond(tiles: TileSizes, fmt: NumberFormat, board: Board) -> None:
+def warn_beyond(array: TileSizes | ConvSizes, fmt: NumberFormat, board: Board) -> None:
     """Say where a design for an emulated board takes more than the card has that the board stands for."""
-    for what, count, held in array_resources(tiles, fmt).exceeding(board.dsp, board.bram_bits):
-        log.warning("tile %s in %s takes %d %s where the board %s stands for a card with %d: it runs here, but would "
-                    "not fit there", tiles, fmt.name, count, what, board.name, held)
+    kind = "array" if isinstance(array, ConvSizes) else "tile"
+    for what, count, held in array_resources(array, fmt).exceeding(board.dsp, board.bram_bits):
+        log.warning("%s %s in %s takes %d %s where the board %s stands for a card with %d: it runs here, but would "
+                    "not fit there", kind, array, fmt.name, count, what, board.name, held)
 
 
-def write(folder: str | Path, binary: bytes, tiles: TileSizes, precision: str, board: Board, *, engine: str = "array",
-          kernel: str | None = None, clock_hz: float | None = None, device: str = "",
+def write(folder: str | Path, binary: bytes, array: TileSizes | ConvSizes, precision: str, board: Board, *,
+          engine: str = ARRAY, kernel: str | None = None, clock_hz: float | None = None, device: str = "",
           tools: Mapping[str, str] | None = None, suffix: str = ".bin", name: str = "",
           report: BuildReport | None = None) -> Bitstream:
     """Write a binary with its manifest, over one of the same name.
@@ -240,15 +275,18 @@ def write(folder: str | Path, binary: bytes, tiles: TileSizes, precision: str, b
 
     Raises
     ------
-    UnsupportedError : tiles, engine or precision that no kernel is built for
+    UnsupportedError : an array, engine or precision that no kernel is built for, or a name that is no file's
     BitstreamError : the binary is empty, or the folder takes no files
     """
-    check_build(tiles, engine)
+    check_build(array, engine)
     if not binary:
-        raise BitstreamError(f"a bitstream {tiles} {precision} for {board.name}: the binary is empty; build it again")
-    name = name or standard_name(tiles, precision, engine, board.name)
-    manifest = Manifest(tiles, precision, engine, board.summary, kernel or KERNELS[engine], clock_hz or board.clock_hz,
-                        array_resources(tiles, number_format(precision)), device, dict(tools or {}), name + suffix,
+        raise BitstreamError(f"a bitstream {array} {precision} for {board.name}: the binary is empty; build it again")
+    if name:
+        require_name(name)
+    name = name or standard_name(array, precision, engine, board.name)
+    kernels = CONV_KERNELS if isinstance(array, ConvSizes) else KERNELS
+    manifest = Manifest(array, precision, engine, board.summary, kernel or kernels[engine], clock_hz or board.clock_hz,
+                        array_resources(array, number_format(precision)), device, dict(tools or {}), name + suffix,
                         len(binary), _sha256(binary), report)
     path = Path(folder) / (name + SUFFIX)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import BitstreamError, nearest
 from .bitstream import SUFFIX, Bitstream, load, look
-from .manifest import CSIM, MANIFEST, OTHER
+from .manifest import CONV, CSIM, MANIFEST, OTHER
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +69,30 @@ class Library:
         BitstreamError : there are no others
         """
         dropped = [name for name, bitstream in self.bitstreams.items() if bitstream.manifest.is_simulated]
-        why = "a C-simulation takes its own time, which says nothing of a device"
-        if len(dropped) == len(self.bitstreams):
-            raise BitstreamError(f"{who}: {self.folder} holds only bitstreams of engine {CSIM} ({', '.join(dropped)}): "
-                                 f"{why}; build one of engine array or fast")
+        self._drop(who, dropped, f"of engine {CSIM}", "a C-simulation takes its own time, which says nothing of a "
+                   "device", "build one of engine array or fast")
+
+    def drop_whole(self, who: str) -> None:
+        """Leave out the bitstreams that take whole convolutions, where products are asked for.
+
+        Parameters
+        ----------
+        who : what asks, for messages
+
+        Raises
+        ------
+        BitstreamError : there are no others
+        """
+        dropped = [name for name, bitstream in self.bitstreams.items() if bitstream.manifest.kind == CONV]
+        self._drop(who, dropped, f"of kind {CONV}", "an array that takes whole convolutions multiplies no tiles",
+                   "build one with --tile")
+
+    def _drop(self, who: str, dropped: list[str], what: str, why: str, instead: str) -> None:
+        if dropped and len(dropped) == len(self.bitstreams):
+            raise BitstreamError(f"{who}: {self.folder} holds only bitstreams {what} ({', '.join(dropped)}): {why}; "
+                                 f"{instead}")
         for name in dropped:
-            log.warning("%s: %s is left out: it is of engine %s, and %s", who, name, CSIM, why)
+            log.warning("%s: %s is left out: it is %s, and %s", who, name, what, why)
             del self.bitstreams[name]
 
 

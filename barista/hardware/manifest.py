@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import BitstreamError, UnsupportedError, nearest
+from ..gemm.conv_sizes import ConvSizes
 from ..gemm.tiles import TileSizes
 from ..precision.formats import NumberFormat, number_format
 from .board import BoardSummary, load_board
@@ -25,13 +26,18 @@ from .resources import Resources
 # Version 1 had no checksum, and of its board only the name; version 2 had no report.
 VERSION = 3
 VERSIONS = (1, 2, 3)
-KIND = "gemm"
+# Kinds of arrays: those that multiply tiles, and those that take whole convolutions.
+GEMM, CONV = "gemm", "conv"
+KINDS = (GEMM, CONV)
 # What a JSON file beside bitstreams can be, see `recognise`.
 MANIFEST, SCHEDULE, CALIBRATION, OTHER = "manifest", "schedule", "calibration", "other"
 # Kernel of each engine: `array` is the mesh, step by step; `fast` gives its products at a CPU's full speed; `csim` is
 # the C++ code that becomes a card's hardware, as a library of this machine.
-CSIM = "csim"
-KERNELS = {"array": "semi_systolic", "fast": "tile_gemm", CSIM: "barista_gemm"}
+ARRAY, CSIM = "array", "csim"
+KERNELS = {ARRAY: "semi_systolic", "fast": "tile_gemm", CSIM: "barista_gemm"}
+CONV_KERNELS = {ARRAY: "fpgpt_conv", CSIM: "fpgpt_conv"}
+# Kind to the field that has the sizes of its array.
+_SIZED = {GEMM: "tiles", CONV: "sizes"}
 # Tr, Tc and Tp that the kernels declare as legal: the mesh lives in the private memory of one work-item, which on
 # a CPU is a thread's stack.
 LARGEST = (128, 128, 1024)
@@ -43,7 +49,8 @@ class Manifest:
 
     Parameters
     ----------
-    tiles, precision, engine : tile sizes, name of the number format, one of `KERNELS`
+    array : tile sizes of a GEMM array, or the sizes of one that takes whole convolutions
+    precision, engine : name of the number format, one of `KERNELS`
     board : the board that it is for
     kernel : name of the kernel in the binary
     clock_hz : clock of the design; for an emulation that of the board it stands in for
@@ -55,7 +62,7 @@ class Manifest:
     report : what the tools that built it reported, where their reports were read
     """
 
-    tiles: TileSizes
+    array: TileSizes | ConvSizes
     precision: str
     engine: str
     board: BoardSummary
@@ -70,6 +77,37 @@ class Manifest:
     report: BuildReport | None = None
 
     @property
+    def kind(self) -> str:
+        """`GEMM` or `CONV`."""
+        return CONV if isinstance(self.array, ConvSizes) else GEMM
+
+    @property
+    def tiles(self) -> TileSizes:
+        """The tile sizes.
+
+        Raises
+        ------
+        BitstreamError : the array takes whole convolutions
+        """
+        if isinstance(self.array, TileSizes):
+            return self.array
+        raise BitstreamError(f"the bitstream in {self.binary} takes whole convolutions and multiplies no tiles; give "
+                             "one of a GEMM array")
+
+    @property
+    def sizes(self) -> ConvSizes:
+        """The sizes of an array that takes whole convolutions.
+
+        Raises
+        ------
+        BitstreamError : the array multiplies tiles
+        """
+        if isinstance(self.array, ConvSizes):
+            return self.array
+        raise BitstreamError(f"the bitstream in {self.binary} multiplies tiles and takes no whole convolutions; give "
+                             "one of a convolution array")
+
+    @property
     def format(self) -> NumberFormat:
         """The number format."""
         return number_format(self.precision)
@@ -81,10 +119,13 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest's text."""
-        t = self.tiles
-        fields = {"version": VERSION, "kind": KIND, **dataclasses.asdict(self), "tiles": [t.tr, t.tc, t.tp]}
+        said = dataclasses.asdict(self)
+        del said["array"]
         if self.report is None:
-            del fields["report"]
+            del said["report"]
+        array = {"sizes": self.array.fields()} if isinstance(self.array, ConvSizes) else {
+            "tiles": [self.array.tr, self.array.tc, self.array.tp]}
+        fields = {"version": VERSION, "kind": self.kind, **array, **said}
         return json.dumps({**fields, "checksum": _checksum(fields)}, indent=2) + "\n"
 
 
@@ -122,17 +163,15 @@ def from_json(text: str, where: str) -> Manifest:
                              ) from None
     if not isinstance(fields, dict):
         raise BitstreamError(f"{where}: not a manifest: a JSON object is expected, this is a {type(fields).__name__}")
-    for name, readable in (("kind", (KIND,)), ("version", VERSIONS)):
+    for name, readable in (("kind", KINDS), ("version", VERSIONS)):
         if fields.get(name) not in readable:
             raise BitstreamError(f"{where}: {name} is {fields.get(name)!r}; this Barista reads {name} "
                                  f"{', '.join(map(repr, readable))}; build or import the bitstream again")
     _require_fields(fields, where)
     checksum, expected = fields.pop("checksum", None), _checksum(fields)
-    version = fields.pop("version")
-    del fields["kind"]
+    version, kind = fields.pop("version"), fields.pop("kind")
     for name in ("precision", "engine", "kernel", "device", "binary", "sha256"):
         _require(isinstance(fields[name], str), where, name, fields[name], "a text")
-    _require(_counts(fields["tiles"], 3), where, "tiles", fields["tiles"], "three sizes Tr, Tc, Tp")
     resources = fields["resources"]
     _require(isinstance(resources, dict) and sorted(resources) == ["bram_bits", "dsp"]
              and _counts(list(resources.values()), 2, 0), where, "resources", resources, "counts of dsp and bram_bits")
@@ -147,8 +186,8 @@ def from_json(text: str, where: str) -> Manifest:
              fields["binary"], "the name of a file in the manifest's folder")
     report = _report(fields.pop("report", None), where)
     try:
-        tiles = TileSizes(*fields.pop("tiles"))
-        check_build(tiles, fields["engine"])
+        array = _array(kind, fields.pop(_SIZED[kind]), where)
+        check_build(array, fields["engine"])
         number_format(fields["precision"])
         board = _board(fields["board"], version, where)
     except UnsupportedError as error:
@@ -156,7 +195,7 @@ def from_json(text: str, where: str) -> Manifest:
     if version > 1 and checksum != expected:
         raise BitstreamError(f"{where} was edited by hand: its checksum does not fit its contents, and a binary "
                              "stays what it was built as; undo the edit, or build or import the bitstream again")
-    return Manifest(**{**fields, "tiles": tiles, "resources": Resources(**resources), "board": board,
+    return Manifest(**{**fields, "array": array, "resources": Resources(**resources), "board": board,
                        "report": report})
 
 
@@ -168,7 +207,8 @@ def _checksum(fields: Mapping[str, Any]) -> str:
 
 def _require_fields(fields: Mapping[str, Any], where: str) -> None:
     """Refuse fields that are unknown or missing."""
-    known = ["version", "kind", *(field.name for field in dataclasses.fields(Manifest))]
+    known = ["version", "kind", _SIZED[fields["kind"]],
+             *(field.name for field in dataclasses.fields(Manifest) if field.name != "array")]
     if fields["version"] < 3:
         known.remove("report")
     if fields["version"] > 1:
@@ -180,6 +220,22 @@ def _require_fields(fields: Mapping[str, Any], where: str) -> None:
     for name in known:
         if name not in fields and name != "report":
             raise BitstreamError(f"{where}: the field {name!r} is missing; build or import the bitstream again")
+
+
+def _array(kind: str, said: Any, where: str) -> TileSizes | ConvSizes:
+    """What the array is compiled for.
+
+    Raises
+    ------
+    UnsupportedError : sizes that no kernel is made for
+    """
+    if kind == GEMM:
+        _require(_counts(said, 3), where, "tiles", said, "three sizes Tr, Tc, Tp")
+        return TileSizes(*said)
+    names = [field.name for field in dataclasses.fields(ConvSizes)]
+    _require(isinstance(said, dict) and sorted(said) == sorted(names) and _counts(list(said.values()), len(names)),
+             where, "sizes", said, f"{', '.join(names)} with a count each")
+    return ConvSizes(**said)
 
 
 def _board(said: Any, version: int, where: str) -> BoardSummary:
@@ -213,20 +269,25 @@ def _report(said: Any, where: str) -> BuildReport | None:
         raise BitstreamError(f"{where}: {error}; build or import the bitstream again") from None
 
 
-def check_build(tiles: TileSizes, engine: str) -> None:
+def check_build(array: TileSizes | ConvSizes, engine: str) -> None:
     """Refuse what the kernels cannot be built for.
 
     Raises
     ------
-    UnsupportedError : an unknown engine, or tiles beyond what the kernels declare as legal
+    UnsupportedError : an unknown engine, one that has no such array, or tiles beyond what the kernels declare as legal
     """
     if engine not in KERNELS:
         hint = nearest(engine, KERNELS)
         raise UnsupportedError(f"engine {engine!r} is not known; {hint + ' ' if hint else ''}"
                                f"known: {', '.join(KERNELS)}")
-    for name, size, largest in zip(("Tr", "Tc", "Tp"), (tiles.tr, tiles.tc, tiles.tp), LARGEST, strict=True):
+    if isinstance(array, ConvSizes):
+        if engine not in CONV_KERNELS:
+            raise UnsupportedError(f"engine {engine!r} has no array that takes whole convolutions; choose "
+                                   f"{CSIM}, or build it for a card")
+        return
+    for name, size, largest in zip(("Tr", "Tc", "Tp"), (array.tr, array.tc, array.tp), LARGEST, strict=True):
         if size > largest:
-            raise UnsupportedError(f"tile {tiles}: {name}={size} exceeds {largest}, the largest that "
+            raise UnsupportedError(f"tile {array}: {name}={size} exceeds {largest}, the largest that "
                                    f"the kernel {KERNELS[engine]} is made for; choose a smaller one")
 
 

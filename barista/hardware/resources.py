@@ -1,9 +1,10 @@
-"""What an array takes of a board (thesis, Eq. 4.10 and 4.11)."""
+"""What an array takes of a board (thesis, Eq. 4.10, 4.11 and section 5.3.10)."""
 
 from __future__ import annotations
 
 import dataclasses
 
+from ..gemm.conv_sizes import ConvSizes
 from ..gemm.tiles import TileSizes
 from ..precision.formats import NumberFormat
 
@@ -20,7 +21,7 @@ class Resources:
     Parameters
     ----------
     dsp : multiplier blocks
-    bram_bits : on-chip memory, without the copies that double buffering keeps
+    bram_bits : on-chip memory; of a GEMM array without the copies that double buffering keeps
     """
 
     dsp: int
@@ -33,8 +34,13 @@ class Resources:
                 if count > held]
 
 
-def array_resources(tiles: TileSizes, fmt: NumberFormat) -> Resources:
-    """Return what a semi-systolic array of Tr x Tc elements takes."""
-    elements = tiles.tr * tiles.tc
-    words = tiles.tr * tiles.tp + tiles.tp * tiles.tc + elements * fmt.partial_sums
-    return Resources(elements * (DSP_FIXED if fmt.is_fixed else DSP_FLOAT), fmt.bits * words)
+def array_resources(array: TileSizes | ConvSizes, fmt: NumberFormat) -> Resources:
+    """Return what a semi-systolic array of Tr x Tc elements takes, or FPGPT's of X x Y."""
+    dsp = DSP_FIXED if fmt.is_fixed else DSP_FLOAT
+    if isinstance(array, ConvSizes):
+        words, result_bits = array.on_chip_words, 8 * fmt.accumulator_dtype.itemsize
+        return Resources(array.x * array.y * dsp, fmt.bits * (words["line"] + words["kern"])
+                         + result_bits * words["out"])
+    elements = array.tr * array.tc
+    words_held = array.tr * array.tp + array.tp * array.tc + elements * fmt.partial_sums
+    return Resources(elements * dsp, fmt.bits * words_held)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -175,12 +176,10 @@ def _require_fixed(fmt: NumberFormat) -> None:
 
 def quantise_product(a: Array, b: Array, fmt: NumberFormat,
                      rng: np.random.Generator | None = None) -> tuple[Array, int, Array, int]:
-    """Quantise both operands of a product so that no sum of products leaves the 32-bit accumulator.
+    """Quantise both matrices of a product as `quantise_operands` does.
 
-    Eq. 3.4 uses the whole word, and the thesis finds 32 bits enough for the sums in its networks.  That is no
-    matter of course: two products of 16-bit words can exceed them.  So where a sum could (by the inequality of
-    Cauchy and Schwarz: no entry exceeds the largest row norm of A times the largest column norm of B), both
-    scales are lowered by as much as it takes.
+    By the inequality of Cauchy and Schwarz no entry exceeds the largest row norm of A times the largest column norm
+    of B.
 
     Parameters
     ----------
@@ -189,18 +188,41 @@ def quantise_product(a: Array, b: Array, fmt: NumberFormat,
 
     Returns
     -------
+    a_integers, a_exponent, b_integers, b_exponent : see `quantise_operands`
+    """
+    return quantise_operands(a, b, fmt, a.shape[1], lambda left, right: _largest_norm(left) * _largest_norm(right.T),
+                             rng)
+
+
+def quantise_operands(a: Array, b: Array, fmt: NumberFormat, terms: int, largest_sum: Callable[[Array, Array], float],
+                      rng: np.random.Generator | None = None) -> tuple[Array, int, Array, int]:
+    """Quantise two operands, each with one scale, so that no sum of products leaves the 32-bit accumulator.
+
+    Eq. 3.4 uses the whole word, and the thesis finds 32 bits enough for the sums in its networks.  That is no
+    matter of course: two products of 16-bit words can exceed them.  So where a sum could, both scales are lowered by
+    as much as it takes.
+
+    Parameters
+    ----------
+    a, b : any shapes and strides
+    fmt, rng : as for `quantise`
+    terms : products of a sum
+    largest_sum : a bound of the sums' magnitudes, from the integers of a and b
+
+    Returns
+    -------
     a_integers, a_exponent, b_integers, b_exponent : the product's value is ``integers * 2^-(a + b exponents)``
     """
     a_integers, a_exponent = quantise(a, fmt, rng)
     b_integers, b_exponent = quantise(b, fmt, rng)
     limit = float(np.iinfo(fmt.accumulator_dtype).max)
-    if a.shape[1] * float(fmt.lower) ** 2 <= limit:
+    if terms * float(fmt.lower) ** 2 <= limit:
         return a_integers, a_exponent, b_integers, b_exponent
-    while (bound := _largest_norm(a_integers) * _largest_norm(b_integers.T)) > limit:
+    while (bound := largest_sum(a_integers, b_integers)) > limit:
         excess = math.ceil(math.log2(bound / limit)) or 1
         a_exponent -= (excess + 1) // 2
         b_exponent -= excess // 2
-        _log.debug("%s: sums of %d products could reach 2^%.1f; scales lowered by %d bits", fmt.name, a.shape[1],
+        _log.debug("%s: sums of %d products could reach 2^%.1f; scales lowered by %d bits", fmt.name, terms,
                    math.log2(bound), excess)
         a_integers, _ = quantise(a, fmt, rng, a_exponent)
         b_integers, _ = quantise(b, fmt, rng, b_exponent)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def build(context: Context, folder: str | Path, tiles: TileSizes, precision: str, board: Board,
-          engine: str = "array") -> Bitstream:
+          engine: str = "array", name: str = "") -> Bitstream:
     """Compile a kernel for `context`'s device and write the binary with its manifest.
 
     Parameters
@@ -32,6 +32,7 @@ def build(context: Context, folder: str | Path, tiles: TileSizes, precision: str
     precision : name of a number format
     board : an emulated one
     engine : ``array``, the mesh step by step, or ``fast``, its products at a CPU's full speed
+    name : what schedules call it; '' takes the standard name
 
     Raises
     ------
@@ -64,7 +65,7 @@ def build(context: Context, folder: str | Path, tiles: TileSizes, precision: str
     return write(folder, binary, tiles, precision, board, engine=engine, device=device_identity(context.device),
                  tools={"barista": __version__, "platform": f"{context.device.platform.name.strip()} "
                                                             f"{context.device.platform.version.strip()}",
-                        "driver": context.device.driver_version})
+                        "driver": context.device.driver_version}, name=name)
 
 
 def _run_once(context: Context, program: cl.Program, kernel: str, tiles: TileSizes) -> None:

@@ -81,7 +81,7 @@ def card_costs(workloads: Iterable[Workload], manifests: Mapping[str, Manifest],
             breakdown = _on_card(workload, manifest, assumptions[name], rates.get("im2col"))
             if figures is not None:
                 breakdown |= predict_host(workload, manifest.tiles, manifest.precision, figures)
-            ways.append(Candidate(FPGA, math.fsum(breakdown.values()), name, breakdown))
+            ways.append(Candidate(FPGA, math.fsum(breakdown.values()), name, breakdown, "host"))
     if figures is None:
         return CostTable(candidates, loads_s, tuple(_not_counted(rates)))
     return CostTable(candidates, loads_s, tuple(_taken_instead(manifests.values(), host, figures)))
@@ -105,7 +105,7 @@ def calibrated_costs(workloads: Iterable[Workload], manifests: Mapping[str, Mani
                 ways.append(Candidate(engine, seconds, breakdown={"processor": seconds}))
         for name, m in manifests.items():
             found = predict_fpga(workload, m.tiles, m.precision, figures, m.engine)
-            ways.append(Candidate(FPGA, found.total_s, name, found.stages))
+            ways.append(Candidate(FPGA, found.total_s, name, found.stages, "host"))
     missing = [engine for engine, measured in ((CPU, figures.cpu), (OPENCL, figures.opencl)) if measured is None]
     return CostTable(candidates, loads_s, tuple(f"No candidate: {engine}, which was not calibrated"
                                                 for engine in missing))

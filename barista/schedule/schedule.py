@@ -33,9 +33,9 @@ from ..hardware.manifest import CALIBRATION, MANIFEST, recognise
 
 FORMAT = 1
 CPU, OPENCL, FPGA = "cpu", "opencl", "fpga"
-# Engine to where it unrolls columns: OpenCL's kernels do so on the device.
-IM2COL = {CPU: "host", OPENCL: "device", FPGA: "host"}
-ENGINES = tuple(IM2COL)
+ENGINES = (CPU, OPENCL, FPGA)
+# Engine to where it may unroll columns: OpenCL's kernels do so on the device, an FPGA's arrays by their kind.
+IM2COL = {CPU: ("host",), OPENCL: ("device",), FPGA: ("host", "device")}
 
 _FIELDS = {"format": int, "net": str, "batch": int, "inner_products": str, "designs": dict, "entries": list}
 # What stands for a field that is left out.
@@ -53,7 +53,8 @@ class Entry:
     pass_ : which pass of its convolution (a Deconvolution's forward pass is its convolution's grad_input)
     engine : ``cpu``, ``opencl`` or ``fpga``
     bitstream : name of the bitstream for ``fpga``, else ''
-    im2col : where columns are unrolled: ``device`` for ``opencl``, else ``host``; '' takes what fits the engine
+    im2col : where columns are unrolled: ``device`` for ``opencl`` and for bitstreams that take whole convolutions,
+        else ``host``; '' takes what fits, which for ``fpga`` is known when the bitstream is
     variant : for ``opencl`` which of its kernels computes, '' for the one that it chooses
 
     Raises
@@ -70,13 +71,15 @@ class Entry:
 
     def __post_init__(self) -> None:
         who = f"{self.layer} {self.pass_.value}"
-        if self.engine not in IM2COL:
+        if self.engine not in ENGINES:
             raise ScheduleError(f"{who}: engine {self.engine!r} is not known; choose one of {', '.join(ENGINES)}")
-        place = IM2COL[self.engine]
-        if self.im2col not in ("", place):
+        places = IM2COL[self.engine]
+        if self.im2col not in ("", *places):
             raise ScheduleError(f"{who}: im2col {self.im2col!r} does not go with engine {self.engine}, which unrolls "
-                                f"columns on the {place}; give {place!r} or leave it out")
-        object.__setattr__(self, "im2col", place)
+                                f"columns on the {' or '.join(places)}; give {' or '.join(map(repr, places))} or leave "
+                                "it out")
+        if len(places) == 1:
+            object.__setattr__(self, "im2col", places[0])
         if (self.engine == FPGA) != bool(self.bitstream):
             raise ScheduleError(f"{who}: engine fpga takes the name of a bitstream and others take none; "
                                 f"got engine {self.engine!r} and bitstream {self.bitstream!r}")
@@ -215,7 +218,7 @@ class Schedule:
             row = {"layer": entry.layer, "pass": entry.pass_.value, "engine": entry.engine}
             if entry.engine == FPGA:
                 row["bitstream"] = entry.bitstream
-            if entry.engine != CPU:
+            if entry.engine != CPU and entry.im2col:
                 row["im2col"] = entry.im2col
             if entry.variant:
                 row["variant"] = entry.variant

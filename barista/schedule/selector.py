@@ -35,12 +35,14 @@ class Candidate:
     seconds : what the pass takes, its bitstream being loaded
     bitstream : for engine fpga its name, else ''
     breakdown : seconds by stage
+    im2col : for engine fpga where columns are unrolled
     """
 
     engine: str
     seconds: float
     bitstream: str = ""
     breakdown: Mapping[str, float] = dataclasses.field(default_factory=dict, compare=False)
+    im2col: str = ""
 
     @property
     def name(self) -> str:
@@ -93,7 +95,8 @@ class Plan:
     def schedule(self, net: str, batch: int, source: str = "schedule") -> Schedule:
         """The plan as the FPGA op set executes it."""
         return Schedule(net, batch, tuple(Entry(c.workload.layer, c.workload.pass_, c.candidate.engine,
-                                                c.candidate.bitstream) for c in self.choices), source=source)
+                                                c.candidate.bitstream, c.candidate.im2col) for c in self.choices),
+                        source=source)
 
 
 def select(workloads: Sequence[Workload], candidates: Mapping[Key, Sequence[Candidate]],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DeviceError, ShapeError, UnsupportedError
+from ..gemm.engine import StageTimes
 from ..gemm.shapes import ConvolutionGeometry, Pass
 from ..gemm.tiles import aligned_empty
 from ..latency.simulator.conv_layout import operand_shapes
@@ -29,6 +31,10 @@ class SimulatedConv:
     library : what `toolchain.build_library` made of `design`
     design : sizes and number format
 
+    Attributes
+    ----------
+    times : what the last pass took: copying into whole beats, the launches, and copying back
+
     Raises
     ------
     DeviceError : the library is of another design
@@ -43,6 +49,7 @@ class SimulatedConv:
         self._library = library
         self._report: SimulationReport | None = None
         self._reads: dict[str, npt.NDArray[np.uint32]] = {}
+        self.times = StageTimes()
 
     @property
     def report(self) -> SimulationReport:
@@ -95,19 +102,25 @@ class SimulatedConv:
             if array.dtype != fmt.storage_dtype:
                 raise UnsupportedError(f"{d.name}: {name} of {pass_.value} is of type {array.dtype}, words of "
                                        f"{d.precision} are {fmt.storage_dtype}; convert it first")
+        started = time.perf_counter()
         output = np.zeros(out_shape, fmt.accumulator_dtype)
         buffers = [self._in_beats(array) for array in (inp, kern, output)]
         sized = [part for buffer in buffers for part in (buffer, ctypes.c_size_t(8 * buffer.nbytes // d.port_bits))]
         reports, reads = [], []
+        written = time.perf_counter()
         for group in range(geometry.group):
             beta = conv_parameters(geometry, pass_, d.x, group).as_array()
             self._library.run(f"{d.kernel}_csim", *sized, beta)
             reports.append(self._library.report())
             reads.append([self._library.reads(port) for port in PORTS])
+        computed = time.perf_counter()
         self._report = _together(reports)
         self._reads = {port: np.sum(counts, axis=0, dtype=np.uint32)
                        for port, counts in zip(PORTS, zip(*reads, strict=True), strict=True)}
-        return buffers[2][:output.size].reshape(out_shape)
+        result = buffers[2][:output.size].reshape(out_shape)
+        self.times = StageTimes(write=written - started, kernel=computed - written,
+                                read=time.perf_counter() - computed)
+        return result
 
     def _in_beats(self, array: Array) -> Array:
         """A copy in whole beats, with zeros behind it."""

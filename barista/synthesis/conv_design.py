@@ -7,69 +7,47 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from ..errors import DataError, UnsupportedError
+from ..gemm.conv_sizes import ConvSizes
 from ..gemm.shapes import ConvolutionGeometry, Pass
 from ..latency.conv_roles import conv_roles, line_buffer
 from ..latency.integers import require_whole
 from ..latency.resources import conv_words
 from ..precision.formats import NumberFormat, number_format
-from .conv_parameters import conv_parameters
+from .conv_parameters import LAYOUT, conv_parameters
 from .gemm_design import config_header
-
-# What the kernel's static_asserts allow.
-LARGEST = 1024
-PORT_BITS = (32, 64, 128, 256, 512, 1024)
 
 # Beyond what an int of the kernel counts.
 _INT_END = 1 << 31
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvDesign:
-    """One configuration of the kernel; `for_passes` finds the sizes of its memories.
+class ConvDesign(ConvSizes):
+    """One configuration of the kernel: its sizes, see `ConvSizes`, and a number format; `for_passes` finds them.
 
     Parameters
     ----------
-    x, y : columns and rows of the array
-    z : words of INP that are at hand at once
-    line_words : of each of the two line buffers
-    kern_words : that a row of the array keeps of KERN
-    out_words : that a column of the array keeps of OUT
     precision : name of the number format
-    port_bits : width of the ports to memory
 
     Raises
     ------
     UnsupportedError : sizes or a number format that the kernel is not made for
     """
 
-    x: int
-    y: int
-    z: int
-    line_words: int
-    kern_words: int
-    out_words: int
     precision: str = "fp32"
-    port_bits: int = 512
 
     kind: ClassVar[str] = "conv"
     kernel: ClassVar[str] = "fpgpt_conv"
+    # Its four sums give an addition four cycles, which the thesis's design has at this clock (section 5.6.1).
+    fastest_hz: ClassVar[float] = 100e6
 
     def __post_init__(self) -> None:
-        who = "FPGPT's kernel"
-        require_whole(who, 1, x=self.x, y=self.y, z=self.z, line_words=self.line_words, kern_words=self.kern_words,
-                      out_words=self.out_words, port_bits=self.port_bits)
+        super().__post_init__()
         number_format(self.precision)
-        if max(self.x, self.y) > LARGEST:
-            raise UnsupportedError(f"{who}: an array of {self.x} columns and {self.y} rows; it has {LARGEST} of each "
-                                   "at the most")
-        for name, size, least in (("line_words", self.line_words, 2 * self.z),
-                                  ("kern_words", self.kern_words, 2 * self.y), ("out_words", self.out_words, 2)):
-            if size % least:
-                raise UnsupportedError(f"{who}: {name}={size} is no multiple of {least}, by which that memory is laid "
-                                       f"out at y={self.y}, z={self.z}; round it up")
-        if self.port_bits not in PORT_BITS:
-            raise UnsupportedError(f"{who}: ports of {self.port_bits} bits; a width is one of "
-                                   f"{', '.join(map(str, PORT_BITS))}")
+
+    @classmethod
+    def of(cls, sizes: ConvSizes, precision: str) -> ConvDesign:
+        """The design of some sizes."""
+        return cls(**sizes.fields(), precision=precision)
 
     @classmethod
     def for_passes(cls, x: int, y: int, passes: Iterable[tuple[ConvolutionGeometry, Pass]], precision: str = "fp32",
@@ -82,7 +60,12 @@ class ConvDesign:
         """
         require_whole("FPGPT's kernel", 1, x=x, y=y)
         words = conv_words(passes, x, y, max(1, port_bits // (8 * number_format(precision).storage_dtype.itemsize)))
-        return cls(x, y, words.z, words.line // 2, words.kern // y, words.out // x, precision, port_bits)
+        return cls(x, y, words.z, words.line // 2, words.kern // y, words.out // x, port_bits, precision)
+
+    @property
+    def sizes(self) -> ConvSizes:
+        """What a manifest says of it, besides the number format."""
+        return ConvSizes(**self.fields())
 
     @property
     def name(self) -> str:
@@ -98,11 +81,6 @@ class ConvDesign:
     def band(self) -> int:
         """BAND: words of a beat of INP and KERN."""
         return self.port_bits // (8 * self.format.storage_dtype.itemsize)
-
-    @property
-    def on_chip_words(self) -> dict[str, int]:
-        """Words of each of the kernel's memories by its name in C++."""
-        return {"line": 2 * self.line_words, "kern": self.y * self.kern_words, "out": self.x * self.out_words}
 
     def require_fits(self, geometry: ConvolutionGeometry, pass_: Pass) -> None:
         """Refuse a pass for which the memories are too small, or which an int of the kernel cannot count.
@@ -123,7 +101,8 @@ class ConvDesign:
             if needed > held:
                 raise UnsupportedError(f"{self.name}: {pass_.value} of a convolution of {_shape(geometry)} needs "
                                        f"{name}={needed}, and the design has {held}; build one for all convolutions "
-                                       "that it is to compute")
+                                       "that it is to compute: barista bitstream build --array "
+                                       f"{self.x},{self.y} --model FILE")
         p = conv_parameters(geometry, pass_, self.x)
         # The farthest that places of positions move, beyond INP and beyond the last set.
         rows = abs(p.pad_h) + (p.out_h + self.x // p.out_w + 2) * p.step_h + r.kern_dilated[0]
@@ -138,8 +117,8 @@ class ConvDesign:
 
     def config(self) -> str:
         """The text of ``config.h``, which the kernel includes."""
-        values = {"PRECISION": self.format.bits, "ARRAY_X": self.x, "ARRAY_Y": self.y, "ARRAY_Z": self.z,
-                  "LINE_WORDS": self.line_words, "KERN_WORDS": self.kern_words, "OUT_WORDS": self.out_words,
+        values = {"BETA_LAYOUT": LAYOUT, "PRECISION": self.format.bits,
+                  "ARRAY_X": self.x, "ARRAY_Y": self.y, "ARRAY_Z": self.z, "LINE_WORDS": self.line_words, "KERN_WORDS": self.kern_words, "OUT_WORDS": self.out_words,
                   "PORT_BITS": self.port_bits}
         return config_header(self.name, values)
 

@@ -14,6 +14,10 @@ from ..latency.conv_roles import conv_roles, line_buffer
 
 Array = npt.NDArray[Any]
 
+# Of the parameters and the kernel's enums together; both sides count up when one changes, so that a bitstream that was
+# built before is not given what it does not know.
+LAYOUT = 1
+
 # In the order of the kernel's enum Pass.
 PASSES = (Pass.FORWARD, Pass.GRAD_WEIGHT, Pass.GRAD_INPUT)
 

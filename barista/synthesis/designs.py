@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import DataError, nearest
+from ..gemm.conv_sizes import ConvSizes
+from ..gemm.tiles import TileSizes
 from ..hardware.bitstream import standard_name
 from ..hardware.resources import Resources, array_resources
-from ..latency.resources import conv_dsp
 from .conv_design import ConvDesign
 from .gemm_design import GemmDesign
 
@@ -17,8 +18,6 @@ Design = GemmDesign | ConvDesign
 KINDS: dict[str, type[GemmDesign] | type[ConvDesign]] = {GemmDesign.kind: GemmDesign, ConvDesign.kind: ConvDesign}
 # Ports to memory of each kernel, in the order of its arguments.
 PORTS = {GemmDesign.kernel: ("a", "b", "c"), ConvDesign.kernel: ("inp", "kern", "out", "beta")}
-# Bits of a word of a result, and of what becomes one.
-_RESULT_BITS = 32
 
 
 def bitstream_name(design: Design, board: str) -> str:
@@ -26,18 +25,29 @@ def bitstream_name(design: Design, board: str) -> str:
 
     That of a GEMM array says all of the design; that of a convolution array leaves its memories out.
     """
-    if isinstance(design, GemmDesign):
-        return standard_name(design.tiles, design.precision, "array", board)
-    return f"{design.name}_{board}"
+    return standard_name(array_of(design), design.precision, "array", board)
+
+
+def array_of(design: Design) -> TileSizes | ConvSizes:
+    """What a manifest says of a design, besides its number format."""
+    return design.tiles if isinstance(design, GemmDesign) else design.sizes
+
+
+def design_of(array: TileSizes | ConvSizes, precision: str, port_bits: int) -> Design:
+    """The design that a manifest stands for.
+
+    Parameters
+    ----------
+    port_bits : width of the ports of a GEMM array, of which a manifest says nothing
+    """
+    if isinstance(array, ConvSizes):
+        return ConvDesign.of(array, precision)
+    return GemmDesign(array, precision, port_bits)
 
 
 def resources(design: Design) -> Resources:
     """What the models count for a design."""
-    if isinstance(design, GemmDesign):
-        return array_resources(design.tiles, design.format)
-    words, bits = design.on_chip_words, design.format.bits
-    return Resources(int(conv_dsp(design.x, design.y, design.format.is_fixed)),
-                     bits * (words["line"] + words["kern"]) + _RESULT_BITS * words["out"])
+    return array_resources(array_of(design), design.format)
 
 
 def design_from_json(fields: Any, where: str) -> Design:

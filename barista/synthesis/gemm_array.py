@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BitstreamError, DeviceError
+from ..errors import DeviceError
 from ..gemm.engine import StageTimes
 from ..hardware.bitstream import Bitstream
+from .bitstream_library import open_library
 from .gemm_design import GemmDesign
-from .simulation import Library, SimulationReport
-from .toolchain import machine
+from .simulation import SimulationReport
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,7 @@ class SimulatedArray:
 
     Raises
     ------
-    BitstreamError : its library is not that of the manifest, is for another machine, or of another design
-    DeviceError : the library cannot be loaded
+    BitstreamError : see `open_library`; or it takes whole convolutions
     """
 
     overlaps = False
@@ -50,24 +49,8 @@ class SimulatedArray:
         manifest = bitstream.manifest
         self.tiles, self.format = manifest.tiles, manifest.format
         self.name = f"{bitstream.name} in C-simulation"
-        if not manifest.is_simulated:
-            raise BitstreamError(f"{bitstream.path} is of engine {manifest.engine}, which no C-simulation runs; build "
-                                 "one of engine csim")
-        if manifest.device != machine():
-            raise BitstreamError(f"{bitstream.path} is for another machine: built for {manifest.device}, this is "
-                                 f"{machine()}; build it again here")
-        self._design = GemmDesign(self.tiles, manifest.precision)
         self._function = f"{manifest.kernel}_csim"
-        content = bitstream.binary()
-        try:
-            self._library = Library(bitstream.binary_path, content)
-            compiled = self._library.config
-        except DeviceError as error:
-            raise BitstreamError(str(error)) from error
-        # Buffers have the sizes that the manifest says: a kernel of other sizes would reach beyond them.
-        if compiled != self._design.config():
-            raise BitstreamError(f"{bitstream.binary_path} was compiled for another design than its manifest says, or "
-                                 "by another version of Barista; build the bitstream again")
+        self._library = open_library(bitstream, GemmDesign(self.tiles, manifest.precision))
         log.debug("loaded %s", self.name)
 
     @property

@@ -21,6 +21,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BitstreamError, DataError, UnsupportedError
+from ..hardware.bitstream import require_name
 from ..hardware.board import Board, load_board, read_board
 from ..hardware.resources import Resources
 from ..resources import find
@@ -37,7 +38,6 @@ PORT_BITS = 512
 # Sources beside those of the kernel.
 SHARED = ("common", "csim")
 _FASTEST_HZ = 1e12
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # More than any design.json has.
 _LARGEST_BYTES = 2**20
 # Bits of a block of on-chip memory, the 18 Kb half that can be used alone.
@@ -68,9 +68,7 @@ class Project:
     clock_hz: float
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise UnsupportedError(f"the name {self.name!r} becomes that of a folder; use letters, digits, _, - and . "
-                                   "alone, and begin with a letter or a digit")
+        require_name(self.name, "a folder")
         if self.board.is_emulated:
             raise BitstreamError(f"{self.name}: no card's tools build for the board {self.board.name}; `barista "
                                  "bitstream build` does, or give a card")
@@ -252,5 +250,6 @@ def _text(path: Path) -> str:
 
 
 def project_of(design: Design, board: Board, clock_hz: float | None = None, name: str = "") -> Project:
-    """A project under the standard name, with the board's clock, where nothing else is said."""
-    return Project(name or bitstream_name(design, board.name), design, board, clock_hz or board.clock_hz)
+    """A project under the standard name, with the board's clock or the fastest of the design, where nothing is said."""
+    return Project(name or bitstream_name(design, board.name), design, board,
+                   clock_hz or min(board.clock_hz, design.fastest_hz))

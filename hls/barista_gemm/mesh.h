@@ -12,9 +12,9 @@
 // What an element holds and passes on: a word of A and of B, and which product they belong to.
 struct Element {
     word_t a, b;
-    bool is_live;   // a product, not one of the steps between tiles
-    bool is_first;  // of its partial sum
-    int slot;       // its partial sum
+    bool is_live;     // a product, not one of the steps between tiles
+    bool is_first;    // of its partial sum
+    ap_uint<5> slot;  // its partial sum, of 32 at the most
 };
 
 // Multiply np tiles into `sums`. Words of A move right and words of B move down, an element a step, and everything that
@@ -23,6 +23,11 @@ inline void mesh(VectorStream<OperandA> &a_vectors, VectorStream<OperandB> &b_ve
                  int np) {
     Element elements[TR][TC] = {};  // no product anywhere
 #pragma HLS ARRAY_PARTITION variable=elements type=complete dim=0
+#if PARTIAL_SUMS == 1
+    // No memory is read, added to and written in one cycle: a single sum stays in a register until its tile is done.
+    sum_t running[TR][TC];
+#pragma HLS ARRAY_PARTITION variable=running type=complete dim=0
+#endif
     int slot = 0;
     bool is_first = true;
 products:
@@ -30,8 +35,10 @@ products:
     steps:
         for (int step = 0; step < STEPS; step++) {
 #pragma HLS PIPELINE II=1
+#if PARTIAL_SUMS > 1
             // A partial sum comes again after PARTIAL_SUMS products at the earliest.
             HLS_PRAGMA(DEPENDENCE variable=sums type=inter direction=RAW distance=PARTIAL_SUMS dependent=true)
+#endif
             const Vector<TR> a = a_vectors.read();
             const Vector<TC> b = b_vectors.read();
             // From the last element to the first, so that each finds what its neighbours held a step ago.
@@ -52,9 +59,12 @@ products:
                     if (column == 0) now.a = a.lane[row];
                     now.b = row > 0 ? elements[row - 1][column].b : b.lane[column];
                     elements[row][column] = now;
-                    if (now.is_live)
-                        sums[now.slot][row][column] =
-                            (now.is_first ? sum_t(0) : sums[now.slot][row][column]) + multiply(now.a, now.b);
+#if PARTIAL_SUMS == 1
+                    sum_t &sum = running[row][column];
+#else
+                    sum_t &sum = sums[now.slot][row][column];
+#endif
+                    if (now.is_live) sum = (now.is_first ? sum_t(0) : sum) + multiply(now.a, now.b);
                 }
             }
             if (step < TP) {
@@ -63,6 +73,15 @@ products:
             }
         }
     }
+#if PARTIAL_SUMS == 1
+    for (int row = 0; row < TR; row++) {
+#pragma HLS UNROLL
+        for (int column = 0; column < TC; column++) {
+#pragma HLS UNROLL
+            sums[0][row][column] = running[row][column];
+        }
+    }
+#endif
 }
 
 // Rows of the mesh, and more turns where those are fewer than the cycles of an addition.

@@ -1,4 +1,4 @@
-// The kernel against plain loops, bit for bit: for C-simulation, and for co-simulation by Vitis HLS.
+// The kernel against plain loops, bit for bit, in C-simulation.
 #include <cstdio>
 
 #include "../csim/bench.h"

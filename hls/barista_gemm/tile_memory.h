@@ -32,15 +32,20 @@ void fill_tile(BeatStream<Operand> &beats, word_t tile[TP][Operand::LANES]) {
 fill:
     for (int beat = 0; beat < Layout<Operand>::TILE_BEATS; beat++) {
 #pragma HLS PIPELINE II=1
-        const typename Layout<Operand>::Beat words = beats.read();
+        const typename Layout<Operand>::Beat read = beats.read();
+        word_t words[WORDS];
+#pragma HLS ARRAY_PARTITION variable=words type=complete
+        for (int word = 0; word < WORDS; word++) {
+#pragma HLS UNROLL
+            words[word] = load_word(word_of<STORED_BITS>(read, word));
+        }
         for (int lane = 0; lane < LANES; lane++) {
 #pragma HLS UNROLL
             const bool is_next = lane < first_lane;  // a word behind the end of the row, for the next product
             const int word = is_next ? lane - first_lane + LANES : lane - first_lane;
             // Where rows are whole beats, a lane always takes the same word: no multiplexer.
             if (word < WORDS)
-                tile[is_next ? product + 1 : product][lane] =
-                    load_word(word_of<STORED_BITS>(words, LANES % WORDS == 0 ? lane % WORDS : word));
+                tile[is_next ? product + 1 : product][lane] = words[LANES % WORDS == 0 ? lane % WORDS : word];
         }
         first_lane += WORDS;
         if (first_lane >= LANES) {

@@ -18,7 +18,7 @@ namespace simulation {
 namespace {
 
 // Room for a process's memories: pages are taken when they are touched.
-constexpr std::size_t STACK_BYTES = std::size_t(1) << 30;
+constexpr std::size_t STACK_BYTES = std::size_t(256) << 20;
 
 struct Port {
     std::string name;

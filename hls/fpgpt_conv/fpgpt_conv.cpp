@@ -7,6 +7,7 @@
 
 // All processes at once, each of which counts for itself what it has to do.
 static void convolve(const inp_beat *inp, const inp_beat *kern, out_beat *out, const Shape s) {
+#pragma HLS INLINE off
 #pragma HLS DATAFLOW
     RangeStream inp_ranges, inp_pieces, kern_ranges, kern_readings;
     BeatStream inp_beats, kern_beats;
@@ -51,9 +52,9 @@ static void convolve(const inp_beat *inp, const inp_beat *kern, out_beat *out, c
 }
 
 extern "C" void fpgpt_conv(const inp_beat *inp, const inp_beat *kern, out_beat *out, const int *beta) {
-#pragma HLS INTERFACE mode=m_axi port=inp bundle=gmem_inp offset=slave max_read_burst_length=256 num_read_outstanding=16
-#pragma HLS INTERFACE mode=m_axi port=kern bundle=gmem_kern offset=slave max_read_burst_length=256 num_read_outstanding=16
-#pragma HLS INTERFACE mode=m_axi port=out bundle=gmem_out offset=slave max_write_burst_length=256 num_write_outstanding=16
+#pragma HLS INTERFACE mode=m_axi port=inp bundle=gmem_inp offset=slave max_read_burst_length=64 num_read_outstanding=16
+#pragma HLS INTERFACE mode=m_axi port=kern bundle=gmem_kern offset=slave max_read_burst_length=64 num_read_outstanding=16
+#pragma HLS INTERFACE mode=m_axi port=out bundle=gmem_out offset=slave max_write_burst_length=64 num_write_outstanding=16
 #pragma HLS INTERFACE mode=m_axi port=beta bundle=gmem_beta offset=slave
 #pragma HLS INTERFACE mode=s_axilite port=return
     int values[PARAMETERS];

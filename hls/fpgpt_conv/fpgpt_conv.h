@@ -16,8 +16,8 @@
 #ifndef BARISTA_FPGPT_CONV_H
 #define BARISTA_FPGPT_CONV_H
 
-// PRECISION, ARRAY_X, ARRAY_Y, ARRAY_Z, LINE_WORDS, KERN_WORDS, OUT_WORDS, PORT_BITS; `barista bitstream configure`
-// writes it.
+// BETA_LAYOUT, PRECISION, ARRAY_X, ARRAY_Y, ARRAY_Z, LINE_WORDS, KERN_WORDS, OUT_WORDS, PORT_BITS; `barista bitstream
+// configure` writes it.
 #include "config.h"
 
 #include "../common/dataflow.h"

@@ -97,69 +97,74 @@ first_fill:
     }
 
     const int pieces = pieces_of(s), turns = s.taps > piece_groups ? s.taps : piece_groups;
-    const Place no_way = place(0, 0, s), one_right = place(0, 1, s), one_down = place(1, 0, s);
+    const Place no_way = {{0, 0}, {0, 0}, 0};
     Place tap = no_way, tap_row = no_way;  // from KERN's first word to the product's, and to the first of its row
     int tap_column = 0, channel = 0, set = 0, half = 0;
-pieces:
-    for (int piece = 0; piece < pieces; piece++) {
-    turns:
-        for (int turn = 0; turn < turns; turn++) {
+    int piece = 0, turn = 0;
+    // A single loop: of two, the inner one, whose turns are known at run time alone, would run empty for each piece.
+    const long all_turns = long(pieces) * turns;
+turns:
+    for (long count = 0; count < all_turns; count++) {
 #pragma HLS PIPELINE II=1
-            if (turn < piece_groups && piece + 1 < pieces) {
-                const Vector<Z> words = groups.read();
-                for (int bank = 0; bank < Z; bank++) {
+        // One half is written and the other one is read.
+#pragma HLS DEPENDENCE variable=line type=intra dependent=false
+        if (turn < piece_groups && piece + 1 < pieces) {
+            const Vector<Z> words = groups.read();
+            for (int bank = 0; bank < Z; bank++) {
 #pragma HLS UNROLL
-                    line[1 - half][turn][bank] = words.word[bank];
-                }
+                line[1 - half][turn][bank] = words.word[bank];
             }
-            if (turn < s.taps) {
-                const int start = piece_start(now[0].place, s);
-                bool is_real[X];
-                int address[X];
-                int lowest = 0;
-                for (int column = X - 1; column >= 0; column--) {
+        }
+        if (turn < s.taps) {
+            const int start = piece_start(now[0].place, s);
+            bool is_real[X];
+            int address[X];
+            int lowest = 0;
+            for (int column = X - 1; column >= 0; column--) {
 #pragma HLS UNROLL
-                    const Place at = moved(now[column].place, tap, s);
-                    is_real[column] = now[column].index < s.positions && at.row.r == 0 && at.column.r == 0 &&
-                                      at.row.q >= 0 && at.row.q < s.inp_h && at.column.q >= 0 && at.column.q < s.inp_w;
-                    address[column] = at.address - start;
-                    if (is_real[column]) lowest = address[column];
-                }
-                const int row = lowest / Z, bank_of_lowest = lowest % Z;
-                word_t words[Z];
-                for (int bank = 0; bank < Z; bank++) {
+                const Place at = moved(now[column].place, tap, s);
+                is_real[column] = now[column].index < s.positions && at.row.r == 0 && at.column.r == 0 &&
+                                  at.row.q >= 0 && at.row.q < s.inp_h && at.column.q >= 0 && at.column.q < s.inp_w;
+                address[column] = at.address - start;
+                if (is_real[column]) lowest = address[column];
+            }
+            const int row = lowest / Z, bank_of_lowest = lowest % Z;
+            word_t words[Z];
+#pragma HLS ARRAY_PARTITION variable=words type=complete
+            for (int bank = 0; bank < Z; bank++) {
 #pragma HLS UNROLL
-                    // The row after the last is asked for where nobody wants its words.
-                    const int bank_row = bank < bank_of_lowest ? row + 1 : row;
-                    words[bank] = line[half][bank_row < LINE_ROWS ? bank_row : LINE_ROWS - 1][bank];
-                }
-                Vector<X> vector;
+                // The row after the last is asked for where nobody wants its words.
+                const int bank_row = bank < bank_of_lowest ? row + 1 : row;
+                words[bank] = line[half][bank_row < LINE_ROWS ? bank_row : LINE_ROWS - 1][bank];
+            }
+            Vector<X> vector;
+            for (int column = 0; column < X; column++) {
+#pragma HLS UNROLL
+                const int bank = bank_of_lowest + address[column] - lowest;
+                vector.word[column] = is_real[column] ? words[bank < Z ? bank : bank - Z] : word_t(0);
+            }
+            vectors.write(vector);
+            if (++tap_column < s.spread_w) {
+                tap = moved(tap, s.tap_right, s);
+            } else {
+                tap_column = 0;
+                tap_row = moved(tap_row, s.tap_down, s);
+                tap = tap_row;
+            }
+        }
+        if (++turn == turns) {
+            turn = 0;
+            piece++;
+            tap = no_way;
+            tap_row = no_way;
+            half = 1 - half;
+            if (++channel == s.channels) {
+                channel = 0;
+                const bool again = ++set == s.sets;
+                if (again) set = 0;
                 for (int column = 0; column < X; column++) {
 #pragma HLS UNROLL
-                    const int bank = bank_of_lowest + address[column] - lowest;
-                    vector.word[column] = is_real[column] ? words[bank < Z ? bank : bank - Z] : word_t(0);
-                }
-                vectors.write(vector);
-                if (++tap_column < s.spread_w) {
-                    tap = moved(tap, one_right, s);
-                } else {
-                    tap_column = 0;
-                    tap_row = moved(tap_row, one_down, s);
-                    tap = tap_row;
-                }
-            }
-            if (turn == turns - 1) {
-                tap = no_way;
-                tap_row = no_way;
-                half = 1 - half;
-                if (++channel == s.channels) {
-                    channel = 0;
-                    const bool again = ++set == s.sets;
-                    if (again) set = 0;
-                    for (int column = 0; column < X; column++) {
-#pragma HLS UNROLL
-                        now[column] = again ? first[column] : position_of_next_set(now[column], s);
-                    }
+                    now[column] = again ? first[column] : position_of_next_set(now[column], s);
                 }
             }
         }

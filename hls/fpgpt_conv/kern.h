@@ -50,13 +50,20 @@ inline void keep_kern(const Shape &s, VectorStream<Y> &groups, word_t kept[Y][KE
     int tap = 0, channel_words = 0;        // of the filter, before this word
     int filter = 0, row = 0, row_words = 0;  // the filter, its row, and words there before it
     int slot = 0;                          // word of the group
-    Vector<Y> group;
+    word_t waiting[Y];
+#pragma HLS ARRAY_PARTITION variable=waiting type=complete
 keep:
     for (int word = 0; word < words; word++) {
 #pragma HLS PIPELINE II=1
-        if (slot == 0) group = groups.read();
+        if (slot == 0) {
+            const Vector<Y> group = groups.read();
+            for (int bank = 0; bank < Y; bank++) {
+#pragma HLS UNROLL
+                waiting[bank] = group.word[bank];
+            }
+        }
         const int address = row_words + channel_words + (s.is_turned ? s.kern_plane - 1 - tap : tap);
-        kept[row][address / Y][address % Y] = group.word[slot];
+        kept[row][address / Y][address % Y] = waiting[slot];
         slot = slot == Y - 1 ? 0 : slot + 1;
         if (++tap < s.kern_plane) continue;
         tap = 0;
@@ -127,77 +134,81 @@ inline void feed_kern(const Shape s, VectorStream<Y> &groups, VectorStream<Y> &v
     int begin_group = 0, begin_bank = 0;     // where the block's filters begin
     int group = 0, bank = 0;
     int channel = 0, tap_row = 0, tap_column = 0, gap_row = 0, gap_column = 0;
-blocks:
-    for (int index = 0; index < blocks; index++) {
-    steps:
-        for (int step = 0; step < steps; step++) {
+    int index = 0, step = 0;                 // of all blocks; of a block
+    // A single loop: of two, the inner one, whose steps are known at run time alone, would run empty for each block.
+    const long all_steps = long(blocks) * steps;
+steps:
+    for (long count = 0; count < all_steps; count++) {
 #pragma HLS PIPELINE II=1
-            if (step == 0) {
-                const int left = s.filters - block * Y, after = block + 1 == s.blocks ? s.filters : left - Y;
-                used = left < Y ? left : Y;
-                next_used = !s.sums_up || index + 1 == blocks ? 0 : after < Y ? after : Y;
-                fill_row = 0;
+        // Where words are written, one half is, and the other one is read.
+#pragma HLS DEPENDENCE variable=kept type=intra dependent=false
+        if (step == 0) {
+            const int left = s.filters - block * Y, after = block + 1 == s.blocks ? s.filters : left - Y;
+            used = left < Y ? left : Y;
+            next_used = !s.sums_up || index + 1 == blocks ? 0 : after < Y ? after : Y;
+            fill_row = 0;
+            fill_group = 0;
+            group = begin_group;
+            bank = begin_bank;
+        }
+        // There are at least as many steps as groups, since every stored word is fed.
+        if (fill_row < next_used) {
+            keep_group(groups, kept, fill_row, (begin_group == 0 ? KERN_GROUPS / 2 : 0) + fill_group);
+            if (++fill_group == filter_groups) {
                 fill_group = 0;
-                group = begin_group;
-                bank = begin_bank;
+                fill_row++;
             }
-            // There are at least as many steps as groups, since every stored word is fed.
-            if (fill_row < next_used) {
-                keep_group(groups, kept, fill_row, (begin_group == 0 ? KERN_GROUPS / 2 : 0) + fill_group);
-                if (++fill_group == filter_groups) {
-                    fill_group = 0;
-                    fill_row++;
-                }
-            }
-            Vector<Y> vector;
-            for (int row = Y - 1; row >= 0; row--) {
+        }
+        Vector<Y> vector;
+        for (int row = Y - 1; row >= 0; row--) {
 #pragma HLS UNROLL
-                if (row > 0) {
-                    rows[row] = rows[row - 1];
-                } else {
-                    rows[0].is_stored = step < fed && gap_row == 0 && gap_column == 0;
-                    rows[0].group = group;
-                    rows[0].bank = bank;
-                }
-                const bool is_fed = rows[row].is_stored && row < used;
-                vector.word[row] = is_fed ? kept[row][rows[row].group][rows[row].bank] : word_t(0);
+            if (row > 0) {
+                rows[row] = rows[row - 1];
+            } else {
+                rows[0].is_stored = step < fed && gap_row == 0 && gap_column == 0;
+                rows[0].group = group;
+                rows[0].bank = bank;
             }
-            vectors.write(vector);
-            if (rows[0].is_stored) {
-                group += bank == Y - 1 ? 1 : 0;
-                bank = bank == Y - 1 ? 0 : bank + 1;
-            }
-            if (step < fed) {
-                gap_column = gap_column == s.gap_w - 1 ? 0 : gap_column + 1;
-                if (++tap_column == s.spread_w) {
-                    tap_column = 0;
-                    gap_column = 0;
-                    gap_row = gap_row == s.gap_h - 1 ? 0 : gap_row + 1;
-                    if (++tap_row == s.spread_h) {
-                        tap_row = 0;
-                        gap_row = 0;
-                        if (++channel == s.channels) {  // the next set has the same filters
-                            channel = 0;
-                            group = begin_group;
-                            bank = begin_bank;
-                        }
+            const bool is_fed = rows[row].is_stored && row < used;
+            vector.word[row] = is_fed ? kept[row][rows[row].group][rows[row].bank] : word_t(0);
+        }
+        vectors.write(vector);
+        if (rows[0].is_stored) {
+            group += bank == Y - 1 ? 1 : 0;
+            bank = bank == Y - 1 ? 0 : bank + 1;
+        }
+        if (step < fed) {
+            gap_column = gap_column == s.gap_w - 1 ? 0 : gap_column + 1;
+            if (++tap_column == s.spread_w) {
+                tap_column = 0;
+                gap_column = 0;
+                gap_row = gap_row == s.gap_h - 1 ? 0 : gap_row + 1;
+                if (++tap_row == s.spread_h) {
+                    tap_row = 0;
+                    gap_row = 0;
+                    if (++channel == s.channels) {  // the next set has the same filters
+                        channel = 0;
+                        group = begin_group;
+                        bank = begin_bank;
                     }
                 }
             }
-            if (step == steps - 1) {
-                block = block + 1 == s.blocks ? 0 : block + 1;
-                if (s.sums_up) {
-                    begin_group = begin_group == 0 ? KERN_GROUPS / 2 : 0;
-                } else if (block == 0) {
-                    begin_group = 0;
-                    begin_bank = 0;
-                } else {
-                    begin_group += stored_groups;
-                    begin_bank += stored_banks;
-                    if (begin_bank >= Y) {
-                        begin_bank -= Y;
-                        begin_group++;
-                    }
+        }
+        if (++step == steps) {
+            step = 0;
+            index++;
+            block = block + 1 == s.blocks ? 0 : block + 1;
+            if (s.sums_up) {
+                begin_group = begin_group == 0 ? KERN_GROUPS / 2 : 0;
+            } else if (block == 0) {
+                begin_group = 0;
+                begin_bank = 0;
+            } else {
+                begin_group += stored_groups;
+                begin_bank += stored_banks;
+                if (begin_bank >= Y) {
+                    begin_bank -= Y;
+                    begin_group++;
                 }
             }
         }

@@ -43,52 +43,51 @@ inline void multiply_blocks(const Shape s, VectorStream<X> &inp_vectors, VectorS
 #pragma HLS ARRAY_PARTITION variable=control type=complete dim=0
 #pragma HLS ARRAY_PARTITION variable=sums type=complete dim=0
     const int blocks = s.rounds * s.blocks, fed = s.products * s.sets, steps = fed + Y - 1;
-    int product = 0;
-blocks:
-    for (int block = 0; block < blocks; block++) {
-    steps:
-        for (int step = 0; step < steps; step++) {
+    int product = 0, step = 0;
+    const long all_steps = long(blocks) * steps;
+steps:
+    for (long count = 0; count < all_steps; count++) {
 #pragma HLS PIPELINE II=1
-            const bool is_live = step < fed;
-            const Vector<Y> kern = kern_vectors.read();
-            Vector<X> inp = {};
-            if (is_live) inp = inp_vectors.read();
-            // From the last row to the first, so that each finds what the row above it held a step ago.
-            for (int row = Y - 1; row >= 0; row--) {
+        const bool is_live = step < fed;
+        const Vector<Y> kern = kern_vectors.read();
+        Vector<X> inp = {};
+        if (is_live) inp = inp_vectors.read();
+        // From the last row to the first, so that each finds what the row above it held a step ago.
+        for (int row = Y - 1; row >= 0; row--) {
 #pragma HLS UNROLL
-                Control now;
-                if (row > 0) {
-                    now = control[row - 1];
-                } else {
-                    now.is_first = is_live && product == 0;
-                    now.is_last = is_live && product == s.products - 1;
-                }
-                control[row] = now;
-                for (int column = 0; column < X; column++) {
-#pragma HLS UNROLL
-                    const word_t word = row > 0 ? passing[row - 1][column] : inp.word[column];
-                    passing[row][column] = word;
-                    const sum_t oldest = now.is_first ? sum_t(0) : sums[row][SUMS - 1][column];
-                    for (int sum = SUMS - 1; sum > 0; sum--) {
-#pragma HLS UNROLL
-                        sums[row][sum][column] = now.is_first ? sum_t(0) : sums[row][sum - 1][column];
-                    }
-                    sums[row][0][column] = oldest + multiply(word, kern.word[row]);
-                }
-                if (now.is_last) {
-                    Sums done;
-                    for (int sum = 0; sum < SUMS; sum++) {
-#pragma HLS UNROLL
-                        for (int column = 0; column < X; column++) {
-#pragma HLS UNROLL
-                            done.sum[sum][column] = sums[row][sum][column];
-                        }
-                    }
-                    finished[row].write(done);
-                }
+            Control now;
+            if (row > 0) {
+                now = control[row - 1];
+            } else {
+                now.is_first = is_live && product == 0;
+                now.is_last = is_live && product == s.products - 1;
             }
-            if (is_live) product = product == s.products - 1 ? 0 : product + 1;
+            control[row] = now;
+            for (int column = 0; column < X; column++) {
+#pragma HLS UNROLL
+                const word_t word = row > 0 ? passing[row - 1][column] : inp.word[column];
+                passing[row][column] = word;
+                const sum_t oldest = now.is_first ? sum_t(0) : sums[row][SUMS - 1][column];
+                for (int sum = SUMS - 1; sum > 0; sum--) {
+#pragma HLS UNROLL
+                    sums[row][sum][column] = now.is_first ? sum_t(0) : sums[row][sum - 1][column];
+                }
+                sums[row][0][column] = oldest + multiply(word, kern.word[row]);
+            }
+            if (now.is_last) {
+                Sums done;
+                for (int sum = 0; sum < SUMS; sum++) {
+#pragma HLS UNROLL
+                    for (int column = 0; column < X; column++) {
+#pragma HLS UNROLL
+                        done.sum[sum][column] = sums[row][sum][column];
+                    }
+                }
+                finished[row].write(done);
+            }
         }
+        if (is_live) product = product == s.products - 1 ? 0 : product + 1;
+        step = step == steps - 1 ? 0 : step + 1;
     }
 }
 
@@ -116,41 +115,39 @@ inline void add_up(const Shape s, SumsStream finished[Y], ResultStream &results)
     const bool is_even = s.products % 2 == 0;
     int head_row = 0, head_set = 0;  // the earliest set of the step
     int row = 0, set = 0;
-blocks:
-    for (int block = 0; block < blocks; block++) {
-    turns:
-        for (int turn = 0; turn < turns; turn++) {
+    const long all_turns = long(blocks) * turns;
+turns:
+    for (long turn = 0; turn < all_turns; turn++) {
 #pragma HLS PIPELINE II=1
-            Sums sums = {};
-            for (int index = 0; index < Y; index++) {
+        Sums sums = {};
+        for (int index = 0; index < Y; index++) {
 #pragma HLS UNROLL
-                if (index == row) sums = finished[index].read();
-            }
-            ResultRow result;
-            result.row = row;
-            result.set = set;
-            for (int column = 0; column < X; column++) {
-#pragma HLS UNROLL
-                result.word[column] = total(sums, column, is_even);
-            }
-            results.write(result);
-            if (row >= s.products && set + 1 < s.sets) {  // finished in the same step
-                row -= s.products;
-                set++;
-                continue;
-            }
-            // The next step in which a row finishes.
-            if (++head_row == Y) {
-                head_row = s.products < Y ? Y - s.products : 0;
-                head_set++;
-            }
-            if (head_set == s.sets) {
-                head_row = 0;
-                head_set = 0;
-            }
-            row = head_row;
-            set = head_set;
+            if (index == row) sums = finished[index].read();
         }
+        ResultRow result;
+        result.row = row;
+        result.set = set;
+        for (int column = 0; column < X; column++) {
+#pragma HLS UNROLL
+            result.word[column] = total(sums, column, is_even);
+        }
+        results.write(result);
+        if (row >= s.products && set + 1 < s.sets) {  // finished in the same step
+            row -= s.products;
+            set++;
+            continue;
+        }
+        // The next step in which a row finishes.
+        if (++head_row == Y) {
+            head_row = s.products < Y ? Y - s.products : 0;
+            head_set++;
+        }
+        if (head_set == s.sets) {
+            head_row = 0;
+            head_set = 0;
+        }
+        row = head_row;
+        set = head_set;
     }
 }
 

@@ -42,6 +42,8 @@ blocks:
     turns:
         for (int turn = 0; turn < turns; turn++) {
 #pragma HLS PIPELINE II=1
+            // One half is written and the other one is read.
+#pragma HLS DEPENDENCE variable=kept type=intra dependent=false
             if (block < blocks) {
                 const ResultRow result = results.read();
                 for (int column = 0; column < X; column++) {
@@ -143,9 +145,16 @@ pack:
         }
         if (held < OUT_BAND && left > 0) {
             const OutVector vector = vectors.read();
+            sum_t words[X];
+#pragma HLS ARRAY_PARTITION variable=words type=complete
             for (int column = 0; column < X; column++) {
 #pragma HLS UNROLL
-                waiting[held + column] = vector.word[column];
+                words[column] = vector.word[column];
+            }
+            for (int place = 0; place < WAITING; place++) {
+#pragma HLS UNROLL
+                const int column = place - held;
+                if (column >= 0 && column < X) waiting[place] = words[column];
             }
             held += vector.words;
             left -= vector.words;

@@ -6,6 +6,8 @@
 
 #include "fpgpt_conv.h"
 
+static_assert(BETA_LAYOUT == 1, "BETA_LAYOUT: the host writes other parameters than this kernel reads; configure it again");
+
 // Which pass; it says how KERN is kept and whether OUT is added up.
 enum Pass { PASS_FORWARD, PASS_GRAD_WEIGHT, PASS_GRAD_INPUT };
 
@@ -74,6 +76,7 @@ struct Shape {
     Place origin;                   // of the first position's first word of KERN
     Place one, one_past_row;        // to the next position; where a row of OUT ends between
     Place set, set_past_row;        // to the next set
+    Place tap_right, tap_down;      // to the next word of a row of KERN with its zeros, and to the next row
     int set_columns;                // columns of OUT from a set to the next, whole rows aside
 };
 
@@ -142,6 +145,8 @@ inline Shape shape_of(const int beta[PARAMETERS]) {
     const int step_h = beta[BETA_STEP_H], step_w = beta[BETA_STEP_W], rows = X / s.out_w;
     s.set_columns = X - rows * s.out_w;
     s.origin = place(-beta[BETA_PAD_H], -beta[BETA_PAD_W], s);
+    s.tap_right = place(0, 1, s);
+    s.tap_down = place(1, 0, s);
     s.one = place(0, step_w, s);
     s.one_past_row = place(step_h, -step_w * (s.out_w - 1), s);
     s.set = place(step_h * rows, step_w * s.set_columns, s);

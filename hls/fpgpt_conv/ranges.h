@@ -63,9 +63,18 @@ cut:
             inp_beat beat = 0;
             if (range.beats > 0) beat = beats.read();
             range.beats--;
+            word_t words[BAND];
+#pragma HLS ARRAY_PARTITION variable=words type=complete
             for (int word = 0; word < BAND; word++) {
 #pragma HLS UNROLL
-                if (word >= range.lead) waiting[held + word - range.lead] = load_word(word_of<STORED_BITS>(beat, word));
+                words[word] = load_word(word_of<STORED_BITS>(beat, word));
+            }
+            // Each place chooses its word: a multiplexer for each, where words that chose their places would need BAND of
+            // them one behind the other.
+            for (int place = 0; place < WAITING; place++) {
+#pragma HLS UNROLL
+                const int word = place - held + range.lead;
+                if (word >= range.lead && word < BAND) waiting[place] = words[word];
             }
             held += BAND - range.lead;
             range.lead = 0;

@@ -1,4 +1,4 @@
-"""The FPGA op set: matrix products through the tiles of a bitstream, everything else on a host op set."""
+"""The FPGA op set: products or whole convolutions on the array of a bitstream, everything else on a host op set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from ...errors import BitstreamError, UnsupportedError
+from ...errors import BitstreamError
 from ...schedule import Schedule
 from ..base import OpSet
 from .loader import Loader
@@ -35,15 +35,11 @@ def open_fpga(host: OpSet, bitstream: str | os.PathLike[str] | None = None,
     ------
     BitstreamError : no bitstream there, or several and nothing that says which
     ScheduleError : the schedule cannot be read
-    UnsupportedError : it names arrays that take whole convolutions
     DeviceError, MissingExtraError : no device
     """
     from .device import open_loader
 
     plan = None if schedule is None else Schedule.load(schedule)
-    if plan is not None and (whole := [name for name in plan.bitstreams if name in plan.designs]):
-        raise UnsupportedError(f"{plan.source} puts passes on {whole[0]}, an array that takes whole convolutions: "
-                               "training runs on arrays that multiply tiles; explore for them with --kind gemm")
     if plan is not None and inner_products:
         log.warning("Inner products were asked for on the array (--inner-products), which has no effect with a "
                     "schedule; name their bitstream in %s: \"inner_products\": \"NAME\"", plan.source)

@@ -46,7 +46,7 @@ class FpgaConvolution(Convolution):
         self._products: dict[Pass, Product] = {}
         self._straight: dict[Pass, bool] = {}
         for pass_, name in bitstreams.items():
-            tiles, fmt = machine.loader.kind(name)
+            tiles, fmt = machine.loader.tiles(name), machine.loader.kind(name)[1]
             product = self._products[pass_] = Product(machine, name, layer, pass_.value, *_TRANSPOSED[pass_])
             self._straight[pass_] = straight(g, pass_, images, tiles.tc, fmt.is_fixed)
             for chunk in self._chunks:

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 from ... import resources
 from ...errors import BitstreamError, DeviceError
-from ...gemm.engine import TileArray
 from ...gemm.tiles import TileSizes
-from ...hardware.bitstream import SUFFIX, standard_name
+from ...hardware.bitstream import SUFFIX, Bitstream, standard_name
 from ...hardware.board import EMULATED, BoardSummary, load_board
 from ...hardware.library import Library
-from ...hardware.manifest import KERNELS
+from ...hardware.manifest import CONV, CSIM, KERNELS
 from ...synthesis.toolchain import machine
-from .loader import Loader
+from .loader import AnyArray, Loader
 
 if TYPE_CHECKING:
     from ...runtime.context import Context
@@ -51,7 +50,7 @@ def open_loader(path: str | os.PathLike[str] | None = None, device: str | None =
 
     Raises
     ------
-    BitstreamError : no bitstream there, or bitstreams of several boards
+    BitstreamError : no bitstream there, bitstreams of several boards, or one that takes whole convolutions on a card
     DeviceError, MissingExtraError : no such device
     """
     context: Context | None = None
@@ -70,27 +69,51 @@ def open_loader(path: str | os.PathLike[str] | None = None, device: str | None =
     simulated = {name: bitstream.manifest.is_simulated for name, bitstream in library.bitstreams.items()}
     if path is not None:
         for bitstream in library.bitstreams.values():
+            _require_runnable(bitstream)
             bitstream.require_binary()
         if not all(simulated.values()):
             context = _context(board, device)
 
-    def load(name: str) -> TileArray:
+    def load(name: str) -> AnyArray:
         bitstream = library.find(name)
         if context is None or simulated[name]:
-            from ...synthesis.gemm_array import SimulatedArray
-
-            return SimulatedArray(bitstream)
+            return _simulated(bitstream)
         from ...runtime.bitstream_program import DeviceArrayEngine
 
         return DeviceArrayEngine(context, bitstream)
 
-    kinds = {name: (bitstream.manifest.tiles, bitstream.manifest.format)
+    kinds = {name: (bitstream.manifest.array, bitstream.manifest.format)
              for name, bitstream in library.bitstreams.items()}
     names = list(kinds)
     runs_on = [f"C-simulation on {machine()}"] if any(simulated.values()) else []
     if context is not None:
         runs_on.insert(0, context.describe())
     return Loader(kinds, load, f"board {board.name} ({', '.join(runs_on)})"), names[0] if len(names) == 1 else ""
+
+
+def _simulated(bitstream: Bitstream) -> AnyArray:
+    """The array of a bitstream of engine csim."""
+    if bitstream.manifest.kind == CONV:
+        from ...synthesis.conv_bitstream import SimulatedConvArray
+
+        return SimulatedConvArray(bitstream)
+    from ...synthesis.gemm_array import SimulatedArray
+
+    return SimulatedArray(bitstream)
+
+
+def _require_runnable(bitstream: Bitstream) -> None:
+    """Refuse what is known beforehand not to run here.
+
+    Raises
+    ------
+    BitstreamError : it takes whole convolutions and is for a card
+    """
+    manifest = bitstream.manifest
+    if manifest.kind == CONV and not manifest.is_simulated:
+        raise BitstreamError(f"{bitstream.path} takes whole convolutions on the board {manifest.board.name}: Barista "
+                             f"runs such arrays in C-simulation alone (barista bitstream build --engine {CSIM}); move "
+                             "it into another folder, and take one of a GEMM array for the card")
 
 
 def _context(board: BoardSummary, device: str | None) -> Context:

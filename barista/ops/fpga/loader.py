@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy.typing as npt
 
 from ...errors import BitstreamError, nearest
+from ...gemm.conv_sizes import ConvArray, ConvSizes
 from ...gemm.engine import StageTimes, TileArray
 from ...gemm.tiles import TileSizes
 from ...precision.formats import NumberFormat
@@ -17,8 +18,9 @@ from ...precision.formats import NumberFormat
 log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
-# What must be known of a bitstream before it is loaded.
-Kind = tuple[TileSizes, NumberFormat]
+# What must be known of a bitstream before it is loaded: tiles, or the sizes of an array for whole convolutions.
+Kind = tuple[TileSizes | ConvSizes, NumberFormat]
+AnyArray = TileArray | ConvArray
 
 
 class Loader:
@@ -26,7 +28,7 @@ class Loader:
 
     Parameters
     ----------
-    kinds : tile sizes and number format of each bitstream
+    kinds : sizes and number format of each bitstream
     load : puts a bitstream onto the device and returns the array that it makes there
     device : the device, for messages
 
@@ -37,10 +39,10 @@ class Loader:
     load_s : what all loading took, in seconds
     """
 
-    def __init__(self, kinds: Mapping[str, Kind], load: Callable[[str], TileArray], device: str) -> None:
+    def __init__(self, kinds: Mapping[str, Kind], load: Callable[[str], AnyArray], device: str) -> None:
         self._kinds = dict(kinds)
         self._load = load
-        self._array: TileArray | None = None
+        self._array: AnyArray | None = None
         self.device = device
         self.current = ""
         self.swaps = 0
@@ -52,7 +54,7 @@ class Loader:
         return list(self._kinds)
 
     def kind(self, name: str) -> Kind:
-        """Tile sizes and number format of a bitstream.
+        """Sizes and number format of a bitstream.
 
         Raises
         ------
@@ -63,17 +65,65 @@ class Loader:
             raise BitstreamError(f"there is no bitstream {name!r} among those given; {hint}")
         return self._kinds[name]
 
-    def use(self, name: str) -> TileArray:
-        """The array of bitstream `name`, which is loaded unless it is on the device already.
+    def is_whole(self, name: str) -> bool:
+        """Whether a bitstream takes whole convolutions, and no matrix products.
 
         Raises
         ------
-        BitstreamError : no such bitstream, or it does not load
+        BitstreamError : no such bitstream
+        """
+        return isinstance(self.kind(name)[0], ConvSizes)
+
+    def tiles(self, name: str) -> TileSizes:
+        """Tile sizes of a bitstream.
+
+        Raises
+        ------
+        BitstreamError : no such bitstream, or it takes whole convolutions
+        """
+        array = self.kind(name)[0]
+        if isinstance(array, TileSizes):
+            return array
+        raise BitstreamError(f"the bitstream {name} takes whole convolutions and computes no matrix products; name one "
+                             "of a GEMM array")
+
+    def sizes(self, name: str) -> ConvSizes:
+        """Sizes of a bitstream that takes whole convolutions.
+
+        Raises
+        ------
+        BitstreamError : no such bitstream, or it computes matrix products
+        """
+        array = self.kind(name)[0]
+        if isinstance(array, ConvSizes):
+            return array
+        raise BitstreamError(f"the bitstream {name} computes matrix products and takes no whole convolutions; name one "
+                             "of a convolution array")
+
+    def use(self, name: str) -> TileArray:
+        """The array of a bitstream that multiplies tiles, which is loaded unless it is on the device already.
+
+        Raises
+        ------
+        BitstreamError : no such bitstream, another kind, or it does not load
         DeviceError : the device failed
         """
+        self.tiles(name)
+        return cast(TileArray, self._use(name))
+
+    def use_whole(self, name: str) -> ConvArray:
+        """The array of a bitstream that takes whole convolutions, likewise.
+
+        Raises
+        ------
+        BitstreamError, DeviceError : as `use`
+        """
+        self.sizes(name)
+        return cast(ConvArray, self._use(name))
+
+    def _use(self, name: str) -> AnyArray:
         if name == self.current and self._array is not None:
             return self._array
-        self.kind(name)
         before, self.current, self._array = self.current, "", None  # a load that fails leaves nothing
         started = time.perf_counter()
         self._array = self._load(name)
@@ -96,13 +146,13 @@ class LoadedArray:
 
     Raises
     ------
-    BitstreamError : no such bitstream
+    BitstreamError : no such bitstream, or it takes whole convolutions
     """
 
     def __init__(self, loader: Loader, name: str) -> None:
         self._loader = loader
         self.name = name
-        self.tiles, self.format = loader.kind(name)
+        self.tiles, self.format = loader.tiles(name), loader.kind(name)[1]
         self.overlaps = False  # known when it is loaded
 
     def begin(self, nr: int, nc: int, np_: int) -> tuple[int, int]:

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 
 from ...blob import HOST
-from ...errors import BitstreamError, UnsupportedError
+from ...errors import BitstreamError, ScheduleError, UnsupportedError
 from ...gemm.shapes import ConvolutionGeometry, GemmShape, Pass
+from ...hardware.manifest import CSIM
 from ...schedule import CPU, FPGA, OPENCL, Entry, Schedule
 from ..base import Convolution, Gemm, OpSet, StageSeconds
 from ..hosted import HostedOps, convolution_text, gemm_text
@@ -16,12 +17,13 @@ from .borrowed import BorrowedConvolution
 from .convolution import FpgaConvolution
 from .loader import Loader
 from .products import FpgaGemm, Machine
+from .whole import WholeConvolution
 
 log = logging.getLogger(__name__)
 
 
 class FpgaOps(HostedOps):
-    """Computes matrix products on an array of processing elements, and all else on `host`.
+    """Computes matrix products or whole convolutions on an array of processing elements, and all else on `host`.
 
     Parameters
     ----------
@@ -35,7 +37,9 @@ class FpgaOps(HostedOps):
     Raises
     ------
     UnsupportedError : float64, a host op set with a memory of its own, or engine opencl without `open_opencl`
-    BitstreamError : the schedule names a bitstream that the loader does not have
+    BitstreamError : the schedule names a bitstream that the loader does not have, or inner products are asked for on
+        one that takes whole convolutions
+    ScheduleError : it unrolls columns where its bitstream does not
     """
 
     name = "fpga"
@@ -60,6 +64,11 @@ class FpgaOps(HostedOps):
             loader.kind(default)
         else:
             _require_bitstreams(schedule, loader)
+        if self._inner_products:
+            loader.tiles(self._inner_products)
+        # Passes of convolutions that their array is too small for, and why, by net, phase and layer: whether they run
+        # is known when the net is complete.
+        self._unfit: dict[tuple[str, int, str], dict[Pass, UnsupportedError]] = {}
         # The op sets beside the array, by the name of their engine.
         self._others: dict[str, OpSet] = {CPU: host.parts[-1]}
         if schedule is not None and any(entry.engine == OPENCL for entry in schedule.entries):
@@ -75,8 +84,9 @@ class FpgaOps(HostedOps):
             if OPENCL in self._others:
                 plan += f", passes on {self._others[OPENCL].describe()}"
         else:
-            tiles, fmt = self.loader.kind(self._default)
-            plan = f"bitstream {self._default} (tile {tiles}, {fmt.name})"
+            array, fmt = self.loader.kind(self._default)
+            kind = "whole convolutions, array" if self.loader.is_whole(self._default) else "tile"
+            plan = f"bitstream {self._default} ({kind} {array}, {fmt.name})"
         return f"FPGA: {self.loader.device}, {plan}; the rest on {self.host.describe()}"
 
     @property
@@ -104,6 +114,10 @@ class FpgaOps(HostedOps):
             for line in placement(self.schedule, passes):
                 log.info("%s", line)
             beside = passes_on(self.schedule, OPENCL, passes)
+        for layer, run in passes.items():
+            for pass_, error in self._unfit.get((net, phase, layer), {}).items():
+                if pass_ in run:
+                    raise UnsupportedError(f"{layer}: {error}")
         for ops in dict.fromkeys((self.host, *self._others.values())):
             ops.check_net(net, phase, beside if ops is self._others.get(OPENCL) else {})
 
@@ -135,31 +149,59 @@ class FpgaOps(HostedOps):
         self.schedule.check(self.owner.net, None if self.owner.phase == TEST else geometry.batch)
         return self.placed("convolution", text, self._scheduled(geometry, self.schedule.passes(self.owner.layer)))
 
-    def _on_array(self, geometry: ConvolutionGeometry, bitstreams: Mapping[Pass, str]) -> FpgaConvolution:
-        return FpgaConvolution(geometry, self.dtype, bitstreams, self._machine, self.owner.layer)
+    def _on_array(self, geometry: ConvolutionGeometry, bitstreams: Mapping[Pass, str]) -> Convolution:
+        """A convolution on bitstreams of one kind."""
+        if not all(self.loader.is_whole(name) for name in bitstreams.values()):
+            return FpgaConvolution(geometry, self.dtype, bitstreams, self._machine, self.owner.layer)
+        whole = WholeConvolution(geometry, bitstreams, self._machine, self.owner.layer)
+        self._unfit[self.owner.net, self.owner.phase, self.owner.layer] = whole.unfit
+        return whole
 
     def _scheduled(self, geometry: ConvolutionGeometry, entries: Mapping[Pass, Entry]) -> ScheduledConvolution:
-        """Each pass on its engine; those of one engine share a convolution."""
-        engines: dict[str, Convolution] = {}
-        for name in dict.fromkeys(entry.engine for entry in entries.values()):
-            if name == FPGA:
-                bitstreams = {pass_: entry.bitstream for pass_, entry in entries.items() if entry.engine == FPGA}
-                engines[name] = self.use(self._on_array(geometry, bitstreams))
+        """Each pass on its engine; those of one engine, on the array of one kind of bitstream, share a convolution."""
+        kinds = {pass_: (entry.engine, entry.engine == FPGA and self.loader.is_whole(entry.bitstream))
+                 for pass_, entry in entries.items()}
+        made: dict[tuple[str, bool], Convolution] = {}
+        for kind in dict.fromkeys(kinds.values()):
+            engine, _ = kind
+            if engine == FPGA:
+                bitstreams = {pass_: entry.bitstream for pass_, entry in entries.items() if kinds[pass_] == kind}
+                made[kind] = self.use(self._on_array(geometry, bitstreams))
             else:
-                ops = self._others[name]
+                ops = self._others[engine]
                 ops.owner = self.owner
-                engines[name] = BorrowedConvolution(ops, ops.convolution(geometry), self._machine.clock,
-                                                    self.owner.layer)
-        return ScheduledConvolution({pass_: engines[entry.engine] for pass_, entry in entries.items()},
+                made[kind] = BorrowedConvolution(ops, ops.convolution(geometry), self._machine.clock, self.owner.layer)
+        return ScheduledConvolution({pass_: made[kind] for pass_, kind in kinds.items()},
                                     {pass_: entry.bitstream or entry.engine for pass_, entry in entries.items()})
 
 
 def _require_bitstreams(schedule: Schedule, loader: Loader) -> None:
-    """Raise a `BitstreamError` that says where the schedule names a bitstream that there is not."""
+    """Hold the bitstreams of a schedule against those that there are.
+
+    Raises
+    ------
+    BitstreamError : one is not there, or inner products are on one that takes whole convolutions; says where
+    ScheduleError : columns are unrolled where the bitstream does not do so
+    """
     names = [(f"{entry.layer} {entry.pass_.value}", entry.bitstream) for entry in schedule.entries]
     for where, name in [*names, ("inner_products", schedule.inner_products)]:
         if name:
             try:
                 loader.kind(name)
             except BitstreamError as error:
-                raise BitstreamError(f"{schedule.source}: {where}: {error}") from None
+                hint = f"; build it: barista bitstream build --engine {CSIM} --from-schedule {schedule.source}" \
+                    if name in schedule.designs else ""
+                raise BitstreamError(f"{schedule.source}: {where}: {error}{hint}") from None
+    for entry in schedule.entries:
+        if entry.engine == FPGA:
+            whole = loader.is_whole(entry.bitstream)
+            place, takes = ("device", "whole convolutions") if whole else ("host", "matrix products")
+            if entry.im2col not in ("", place):
+                raise ScheduleError(f"{schedule.source}: {entry.layer} {entry.pass_.value}: im2col {entry.im2col!r} "
+                                    f"does not go with the bitstream {entry.bitstream}, which takes {takes}: columns "
+                                    f"are unrolled on the {place}; give {place!r} or leave it out")
+    if schedule.inner_products:
+        try:
+            loader.tiles(schedule.inner_products)
+        except BitstreamError as error:
+            raise BitstreamError(f"{schedule.source}: inner_products: {error}") from None
