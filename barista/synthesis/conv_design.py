@@ -118,7 +118,8 @@ class ConvDesign(ConvSizes):
     def config(self) -> str:
         """The text of ``config.h``, which the kernel includes."""
         values = {"BETA_LAYOUT": LAYOUT, "PRECISION": self.format.bits,
-                  "ARRAY_X": self.x, "ARRAY_Y": self.y, "ARRAY_Z": self.z, "LINE_WORDS": self.line_words, "KERN_WORDS": self.kern_words, "OUT_WORDS": self.out_words,
+                  "ARRAY_X": self.x, "ARRAY_Y": self.y, "ARRAY_Z": self.z,
+                  "LINE_WORDS": self.line_words, "KERN_WORDS": self.kern_words, "OUT_WORDS": self.out_words,
                   "PORT_BITS": self.port_bits}
         return config_header(self.name, values)
 
