@@ -14,7 +14,8 @@ from ..hardware.board import EMULATED, BoardSummary, board_names, load_board
 from ..hardware.library import Library
 from ..hardware.manifest import CONV, CSIM, Manifest
 from .arguments import Parser, UsageError, add_network
-from .bitstream_build import ENGINE, NETWORK, PRECISION, TILE, run_build
+from .bitstream_build import ENGINE, TILE, run_build
+from .bitstream_designs import NETWORK, PRECISION
 from .planning import add_input
 
 logger = logging.getLogger(__name__)

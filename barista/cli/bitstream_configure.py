@@ -5,40 +5,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from ..errors import BitstreamError, ScheduleError, UnsupportedError, nearest
+from ..errors import BitstreamError, UnsupportedError, nearest
 from ..gemm.tiles import TileSizes
-from ..hardware.bitstream import parse_name
 from ..hardware.board import EMULATED, Board, board_names, load_board
-from ..hardware.library import Library
-from ..schedule.schedule import Schedule
-from ..synthesis.designs import Design, design_from_json, design_of
-from ..synthesis.gemm_design import GemmDesign
-from ..synthesis.project import DESIGN, PORT_BITS, Project, load_project, project_of
+from ..synthesis.designs import Design
+from ..synthesis.project import DESIGN, Project, load_project, project_of
 from .arguments import UsageError
-from .bitstream_build import NETWORK, PRECISION, conv_design, require_no_network
+from .bitstream_designs import PRECISION, Wanted, conv_design, gemm_design, require_no_network, scheduled
 
 logger = logging.getLogger(__name__)
 
 OUT = "hls_build"
-
-
-class Wanted(NamedTuple):
-    """A bitstream that a schedule names.
-
-    Parameters
-    ----------
-    name : as the schedule says it
-    board : name of the board that it is for
-    design_for : makes the design that it is to be built of, given the board
-    """
-
-    name: str
-    board: str
-    design_for: Callable[[Board], Design]
 
 
 def configure(args: argparse.Namespace) -> None:
@@ -63,10 +43,6 @@ def _projects(args: argparse.Namespace) -> Iterator[Project]:
     if args.from_schedule is None:
         yield _alone(args)
         return
-    for name in ("tile", "array", "precision", "name", *NETWORK):
-        if getattr(args, name) is not None:
-            raise UsageError(f"--{name.replace('_', '-')} and --from-schedule contradict each other: the schedule "
-                             "names the designs; give one of them")
     given = None if args.board is None else load_board(args.board)
     for wanted in scheduled(args):
         board = _board(wanted, given, args.from_schedule)
@@ -83,7 +59,7 @@ def _alone(args: argparse.Namespace) -> Project:
     board = load_board(args.board)
     if args.array is None:
         require_no_network(args)
-        design: Design = _gemm(TileSizes.parse(args.tile), args.precision or PRECISION)(board)
+        design: Design = gemm_design(TileSizes.parse(args.tile), args.precision or PRECISION)(board)
     else:
         design = conv_design(args, board)
     project = project_of(design, board, args.clock_hz, args.name or "")
@@ -99,48 +75,6 @@ def _unused(project: Project, out: Path) -> Project:
         number += 1
         name = f"{project.name}_{number}"
     return dataclasses.replace(project, name=name)
-
-
-def scheduled(args: argparse.Namespace) -> list[Wanted]:
-    """The bitstreams that a schedule names, all of them known.
-
-    Raises
-    ------
-    ScheduleError, BitstreamError : it names none, or nothing says what one is
-    """
-    schedule = Schedule.load(args.from_schedule)
-    if not schedule.bitstreams:
-        raise ScheduleError(f"{schedule.source} names no bitstream, since nothing in it runs on engine fpga; make one: "
-                            "barista explore --schedule FILE")
-    library = None if args.bitstreams is None else Library(args.bitstreams)
-    return [_wanted(schedule, name, library) for name in schedule.bitstreams]
-
-
-def _wanted(schedule: Schedule, name: str, library: Library | None) -> Wanted:
-    """What a name of a schedule stands for: by its field designs, by a bitstream of this name, or by the name itself.
-
-    Raises
-    ------
-    ScheduleError, BitstreamError : nothing says it
-    """
-    if name in schedule.designs:
-        where = f"{schedule.source}: designs: {name}"
-        said = schedule.designs[name]
-        if not isinstance(said, dict) or sorted(said) != ["board", "design"] or not isinstance(said["board"], str):
-            raise ScheduleError(f"{where}: an object with a board and a design is expected, this is {said!r}; make the "
-                                "schedule again: barista explore --schedule FILE")
-        design = design_from_json(said["design"], where)
-        return Wanted(name, said["board"], lambda board: design)
-    if library is not None and (name in library.bitstreams or parse_name(name) is None):
-        manifest = library.find(name).manifest
-        return Wanted(name, manifest.board.name, lambda board: design_of(
-            manifest.array, manifest.precision, board.port_bits_per_cycle or PORT_BITS))
-    named = parse_name(name)
-    if named is None:
-        raise ScheduleError(f"{schedule.source}: the name {name!r} does not say what the bitstream is, as "
-                            "gemm_array_16x16x64_fp32_u250 does; give the folder of its manifest with --bitstreams, or "
-                            "rename it")
-    return Wanted(name, named.board, _gemm(named.tiles, named.precision))
 
 
 def _board(wanted: Wanted, given: Board | None, source: str) -> Board:
@@ -161,10 +95,6 @@ def _board(wanted: Wanted, given: Board | None, source: str) -> Board:
         raise BitstreamError(f"{source}: {wanted.name} is for the board {wanted.board}, not for {given.name}; leave "
                              f"--board out, or explore for {given.name}")
     return given
-
-
-def _gemm(tiles: TileSizes, precision: str) -> Callable[[Board], Design]:
-    return lambda board: GemmDesign(tiles, precision, board.port_bits_per_cycle or PORT_BITS)
 
 
 def _warn_beyond(project: Project) -> None:

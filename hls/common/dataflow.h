@@ -51,13 +51,13 @@ public:
     }
 
     void write(const T &entry) {
-        if (size() == DEPTH) simulation::wait_until([this] { return size() < DEPTH; }, "to write to", name_);
+        if (held() == DEPTH) simulation::wait_until([this] { return held() < DEPTH; }, "to write to", name_);
         entries_.write(entry);
-        if (size() > most_) most_ = size();
+        if (held() > most_) most_ = held();
     }
 
 private:
-    int size() { return int(entries_.size()); }
+    int held() { return int(entries_.size()); }
 
     hls::stream<T> entries_{"stream"};
     const char *name_ = "a stream";
