@@ -395,6 +395,17 @@ def test_the_demo_learns_and_its_advice_works(tmp_path: Path, say: Say,
     assert Path("lenet_digits_iter_301.caffemodel").exists()
 
 
+def test_the_demo_finds_what_lies_where_it_was_given(tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is another one than the user's."""
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    monkeypatch.chdir(tmp_path)
+    Path("cpu.json").write_text("no JSON")
+    status, _, err = say("demo", "--folder", "there", "--backend", "fpga", "--schedule", "cpu.json")
+    assert status == 1
+    assert f"{tmp_path / 'cpu.json'}:1:1: no JSON" in err
+
+
+
 def test_the_demo_keeps_what_its_folder_holds(tmp_path: Path, say: Say) -> None:
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     (tmp_path / "solver.prototxt").write_text(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -233,3 +234,11 @@ def test_boards_bitstreams_and_the_runtime_of_cards(tmp_path: Path, monkeypatch:
     assert (found["emulated board"].verdict, found["emulated board"].detail) == (BROKEN, "wrong results")
     assert found["XRT"].verdict == OK
     assert found["bitstreams"].verdict == OK and "none is built yet" in found["bitstreams"].detail
+
+
+@pytest.mark.parametrize(("compiler", "verdict"), [("", OK), ("/no/such/compiler", MISSING)])
+def test_the_compiler(compiler: str, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", compiler or sys.executable)
+    check = checks.compiler_check()
+    assert (check.name, check.verdict, check.needed) == ("hls: C++ compiler", verdict, False)
+    assert check.detail.startswith("Python" if verdict == OK else "C-simulation: the compiler '/no/such/compiler'")

@@ -145,6 +145,7 @@ def test_import_needs_no_options(built: Path, tmp_path: Path, capsys: Capture) -
     status, _, err = say(capsys, "bitstream", "import", built, "--out", tmp_path / "lib")
     assert status == 0, err
     assert "runs at 231 MHz" not in err, "it was asked for 100"
+    assert re.search(r"loops whose II is above the 1 that the code asks for: \S+ in \w+ \(2\)", err)
     loaded = bitstreams.load(tmp_path / "lib" / f"{NAME}.json")
     m = loaded.manifest
     assert (m.tiles, m.precision, m.board, m.kernel) == (TILES, "fp32", load_board("u250").summary, "barista_gemm")
@@ -192,6 +193,7 @@ def test_a_build_of_another_name_keeps_it(tmp_path: Path, capsys: Capture) -> No
     (["--board", "u280"], r"--board u280 contradicts .*, by which it is u250"),
     (["--kernel", "gemm"], r"--kernel gemm contradicts .*, by which it is barista_gemm"),
     (["--design", "nothing.json"], r"nothing\.json cannot be read \(No such file or directory\); give"),
+    (["--clock-hz", "2e8"], r"--clock-hz 2e\+08 contradicts the report of .*, by which it runs at 2\.31e\+08 Hz;"),
     (["--clock-hz", "0"], r"--clock-hz 0: give a clock above 0")])
 def test_options_may_not_contradict_the_design(built: Path, tmp_path: Path, capsys: Capture, words: list[str],
                                                message: str) -> None:
@@ -203,9 +205,9 @@ def test_options_may_not_contradict_the_design(built: Path, tmp_path: Path, caps
 
 def test_options_that_agree_are_fine(built: Path, tmp_path: Path, capsys: Capture) -> None:
     words = ("--tile", "4,4,8", "--precision", "fp32", "--board", "u250", "--kernel", "barista_gemm", "--clock-hz",
-             "9e7")
+             "231e6")
     assert say(capsys, "bitstream", "import", built, "--out", tmp_path / "lib", *words)[0] == 0
-    assert bitstreams.load(tmp_path / "lib" / f"{NAME}.json").manifest.clock_hz == 9e7
+    assert bitstreams.load(tmp_path / "lib" / f"{NAME}.json").manifest.clock_hz == 231e6
 
 
 def test_a_binary_away_from_its_design(built: Path, folder: Path, tmp_path: Path, capsys: Capture) -> None:

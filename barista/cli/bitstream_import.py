@@ -75,7 +75,11 @@ def run_import(args: argparse.Namespace, out: str) -> Bitstream:
                              f"with --board (those for the board {said.board.name} are built)")
     binary = _read(path)
     report, info = _reports(path, design, said)
-    clock_hz = args.clock_hz or (report.clock_hz if report is not None else None)
+    reported_hz = None if report is None else report.clock_hz
+    if None not in (args.clock_hz, reported_hz) and args.clock_hz != reported_hz:
+        raise BitstreamError(f"--clock-hz {args.clock_hz:g} contradicts the report of {path}, by which it runs at "
+                             f"{reported_hz:g} Hz; leave the option out")
+    clock_hz = args.clock_hz or reported_hz
     if said.project is not None:
         clock_hz = clock_hz or said.project.clock_hz
         place = Path(args.out or out) / (said.project.name + bitstreams.SUFFIX)
@@ -162,6 +166,8 @@ def _reports(path: Path, design: Path | None, said: Said) -> tuple[BuildReport |
     if report.clock_hz is not None and report.clock_hz < asked:
         logger.warning("%s runs at %g MHz, of %g MHz that were asked for: it did not meet its timing", path,
                        report.clock_hz / 1e6, asked / 1e6)
+    if report.synthesis is not None and (slow := report.synthesis.slow_loops):
+        logger.warning("%s: %s", path, slow)
     return report, info
 
 

@@ -19,6 +19,7 @@ from .. import __version__
 from ..compose import make_ops
 from ..errors import BaristaError
 from ..resources import FOLDERS, cache_folder, find
+from ..synthesis.toolchain import compiler_version, find_compiler
 from .device_query import blas_lines, processor_name
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
@@ -110,6 +111,7 @@ def host_checks() -> Iterator[Check]:
     yield from (check for check in packages if check.section == "Base")
     yield from folder_checks()
     yield from (check for check in packages if check.section != "Base")
+    yield compiler_check()
     yield from processor_checks()
 
 
@@ -145,6 +147,15 @@ def package_checks(packages: Sequence[Package] = PACKAGES) -> Iterator[Check]:
             yield Check(section, name, BROKEN, f"{version}, but {package.least} or later is needed", pip, needed)
         else:
             yield Check(section, name, OK, f"{version}: {package.use}", needed=needed)
+
+
+def compiler_check() -> Check:
+    """The C++ compiler, which bitstreams of engine csim are built with."""
+    try:
+        return Check("Extras", "hls: C++ compiler", OK, compiler_version(find_compiler()))
+    except BaristaError as error:
+        return Check("Extras", "hls: C++ compiler", MISSING, str(error).partition(";")[0],
+                     "install g++, or name a compiler in the variable CXX")
 
 
 def folder_checks() -> Iterator[Check]:

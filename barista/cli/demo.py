@@ -44,6 +44,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Make the data, train, test, and say what to try next."""
+    for name in ("bitstream", "schedule"):  # which lie where the command was given
+        if getattr(args, name) is not None:
+            setattr(args, name, os.path.abspath(getattr(args, name)))
     os.makedirs(args.folder, exist_ok=True)
     with contextlib.chdir(args.folder), open(LOG, "w") as lines:
         # The screen is for the bar; who wants Caffe's log finds it in the file.

@@ -77,6 +77,13 @@ class Synthesis:
     available: Mapping[str, int]
     loops: tuple[Loop, ...]
 
+    @property
+    def slow_loops(self) -> str:
+        """A sentence about the loops that begin a body less often than every cycle, which every loop asks for; ''."""
+        slow = [f"{loop.name} in {loop.module} ({loop.interval_cycles})" for loop in self.loops
+                if loop.interval_cycles is not None and loop.interval_cycles > 1]
+        return f"loops whose II is above the 1 that the code asks for: {', '.join(slow)}" if slow else ""
+
 
 @dataclasses.dataclass(frozen=True)
 class Link:

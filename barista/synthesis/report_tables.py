@@ -72,6 +72,8 @@ def _loops(found: Synthesis) -> Iterator[str]:
                                                                    loop.latency_cycles, loop.depth_cycles))]
              for loop in found.loops]
     yield from aligned(rows, left=2)
+    if found.slow_loops:
+        yield f"There are {found.slow_loops}."
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:

@@ -1,7 +1,7 @@
 // The mesh, and the buffer of C in which its elements add up.
 //
 // Product k of a tile of C, counted over all its np tiles along the common dimension, is added to partial sum
-// k mod PARTIAL_SUMS of each element: an adder of S cycles never waits for its own result. The result is
+// k mod PARTIAL_SUMS, S + 1, of each element: an adder of S cycles never waits for its own result. The result is
 // ((p0 + p1) + p2) + ... + pS.
 #ifndef BARISTA_MESH_H
 #define BARISTA_MESH_H
