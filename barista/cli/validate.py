@@ -138,8 +138,8 @@ def _csim(args: argparse.Namespace) -> None:
         "Every result was compared with NumPy's.",
         "Words, not cycles: what moves between array and memory, and what lies on the chip.",
         "Goals: what is counted in whole tiles and on the chip is equal, and the convolution array reads no more than "
-        "the model says. That counts bursts as Vitis HLS made them for the thesis, three outer turns at least, where the "
-        "code reads what it needs; and Eq. 4.2 counts matrices, where whole tiles move."])
+        "the model says. That counts bursts as Vitis HLS made them for the thesis, three outer turns at least, where "
+        "the code reads what it needs; and Eq. 4.2 counts matrices, where whole tiles move."])
     _publish(report, args, "csim", ["", *lines(report.tables[0])])
 
 
