@@ -113,7 +113,7 @@ def test_make_explains_itself(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.hls
-@pytest.mark.parametrize("kind", ["gemm", "conv"])
+@pytest.mark.parametrize("kind", ["conv", pytest.param("gemm", marks=pytest.mark.slow)])
 def test_make_csim_runs_the_test_bench(tmp_path: Path, capsys: Capture, kind: str) -> None:
     from barista.synthesis.toolchain import find_compiler, find_headers
 

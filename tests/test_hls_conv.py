@@ -51,7 +51,7 @@ MORE = {
 }
 ALL = {**GEOMETRIES, **MORE}
 # X, Y: single elements; Z and both sizes below BAND and above; fewer products than rows.
-SIZES = [(1, 1), (7, 4), (5, 20), pytest.param((16, 16), marks=slow), (40, 3), pytest.param((3, 33), marks=slow)]
+SIZES = [(7, 4), (5, 20), *(pytest.param(size, marks=slow) for size in [(1, 1), (16, 16), (40, 3), (3, 33)])]
 NETS = ("lenet", "cifar10_full", "resnet20_cifar10")
 
 
@@ -110,8 +110,8 @@ def test_bits_of_the_simulator(sizes: tuple[int, int], name: str, pass_: Pass) -
 @hls
 @pytest.mark.parametrize("pass_", Pass, ids=lambda p: p.value)
 @pytest.mark.parametrize(("sizes", "precision", "port_bits"), [
-    ((7, 4), "dfxp8", 512), pytest.param((3, 20), "dfxp12", 64, marks=slow), ((20, 5), "dfxp16", 128),
-    pytest.param((4, 4), "dfxp14", 1024, marks=slow)], ids=str)
+    ((7, 4), "dfxp8", 512), *(pytest.param(*design, marks=slow) for design in [
+        ((3, 20), "dfxp12", 64), ((20, 5), "dfxp16", 128), ((4, 4), "dfxp14", 1024)])], ids=str)
 def test_fixed_point_is_exact_and_wraps_around(sizes: tuple[int, int], precision: str, port_bits: int,
                                                pass_: Pass) -> None:
     array, wrapped = array_for(sizes, precision, port_bits), 0
