@@ -62,16 +62,4 @@ inline ap_uint<RESULT_BITS> store_sum(sum_t sum) {
 #endif
 }
 
-// A word of a result that memory holds, as it was stored.
-inline sum_t load_sum(ap_uint<RESULT_BITS> stored) {
-#pragma HLS INLINE
-#if PRECISION == 32
-    FloatBits word;
-    word.bits = stored.to_uint();
-    return word.value;
-#else
-    return sum_t(stored);
-#endif
-}
-
 #endif
